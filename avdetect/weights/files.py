@@ -1,0 +1,160 @@
+"""Reading and writing of weight files without ever running code that a file brings along."""
+
+import hashlib
+import os
+import pickle
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from avdetect.errors import WeightsError
+
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".model")
+WRAPPERS = (
+    "net",
+    "state_dict",
+    "model",
+    "model_state_dict",
+)  # where publishers' checkpoints keep the weights
+NAMED_KEYS = 5  # how many keys an error message lists before it counts the rest
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` or PyTorch file, on the CPU, by key.
+
+    PyTorch files are read with `weights_only=True`; one level of wrapping ("net", "state_dict", …) is undone.
+    Raises `WeightsError` for a missing, damaged or foreign file, and for one that would need pickle.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(
+            f"The weights file {path} does not exist; give the path of a file on this machine."
+        )
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in TORCH_SUFFIXES:
+        return _read_torch(path)
+    expected = ", ".join((".safetensors", *TORCH_SUFFIXES))
+    raise WeightsError(
+        f"The weights file {path} ends in '{path.suffix}', which cannot be read; expected {expected}."
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path, device="cpu")
+    except safetensors.SafetensorError as error:
+        raise WeightsError(
+            f"The weights file {path} is damaged ({error}); fetch or save it again."
+        ) from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # the rest of torch's message advises to switch the check off: it is not passed on
+        match = re.search(r"GLOBAL ([\w.]+)", str(error))
+        blocked = f"it calls for {match[1]}" if match else "not a plain list of tensors"
+        raise WeightsError(
+            f"The weights file {path} is damaged or holds more than tensors, and code in weights is never run"
+            f" ({blocked}); save its plain state_dict instead."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise WeightsError(
+            f"The weights file {path} is damaged or not a PyTorch file ({reason}); fetch it again."
+        ) from error
+    if isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"The weights file {path} holds no state_dict but {_describe(content)}.")
+    foreign = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise WeightsError(
+            f"The weights file {path} holds entries that are not tensors: {_some(foreign)}; "
+            "save its plain state_dict instead."
+        )
+    return {str(key): value for key, value in content.items()}
+
+
+def _describe(content: object) -> str:
+    return "an empty mapping" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy `state` into `module`; every key and shape must fit, else a `WeightsError` names all misfits.
+
+    `source` names the origin of the weights in the message.
+    """
+    own = module.state_dict()
+    problems = []
+    if missing := [key for key in own if key not in state]:
+        problems.append(f"missing {_some(missing)}")
+    if unexpected := [key for key in state if key not in own]:
+        problems.append(f"unexpected {_some(unexpected)}")
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if shapes:
+        problems.append(f"other shapes {_some(shapes)}")
+    if problems:
+        network = getattr(module, "name", type(module).__name__)
+        raise WeightsError(f"The weights from {source} do not fit {network}: {'; '.join(problems)}.")
+    module.load_state_dict(dict(state), strict=True)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    rest = len(names) - NAMED_KEYS
+    return ", ".join(names[:NAMED_KEYS]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def write_safetensors(state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write tensors and string metadata to a `.safetensors` file, beside it first and then renamed."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"Weights are written as .safetensors, not {path.name}; give a name that ends so.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    os.close(handle)
+    try:
+        safetensors.torch.save_file(tensors, temporary, dict(metadata))
+        # mkstemp creates the file for its owner alone; weights are shared like any other file
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The string metadata in the header of a `.safetensors` file; empty where there is none."""
+    if not Path(path).is_file():
+        raise WeightsError(
+            f"The weights file {path} does not exist; give the path of a file on this machine."
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            return stream.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise WeightsError(
+            f"The weights file {path} is damaged ({error}); fetch or save it again."
+        ) from error
