@@ -1,0 +1,64 @@
+"""Datasets as they lie on disk: one module per dataset, one function to read them all."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from avdetect.data.formats import asvspoof2019_la, dfdc, table
+from avdetect.data.formats.base import DatasetFormat
+from avdetect.data.manifest import Manifest
+from avdetect.errors import ConfigError, DataError
+
+_FORMATS: dict[str, DatasetFormat] = {f.name: f for f in (dfdc.FORMAT, asvspoof2019_la.FORMAT, table.FORMAT)}
+
+
+def list_formats() -> list[str]:
+    """Names that `read_format` takes."""
+    return list(_FORMATS)
+
+
+def describe_formats() -> str:
+    """One line per format: its name and the layout that it accepts."""
+    return "\n".join(f"{f.name}: {f.accepts}" for f in _FORMATS.values())
+
+
+def detect_format(root: str | Path) -> str:
+    """Name of the format of a folder or manifest file; DataError with the accepted ones where none fits."""
+    root = _existing(root)
+    found = [f.name for f in _FORMATS.values() if f.detect(root)]
+    if not found:
+        raise DataError(f"{root} has none of the layouts that are read. Accepted:\n{describe_formats()}")
+    # A manifest is what somebody wrote about the folder on purpose: it goes before the bare layout.
+    return table.FORMAT.name if table.FORMAT.name in found else found[0]
+
+
+def read_format(name: str, root: str | Path, seed: int = 0, check: bool = True) -> Manifest:
+    """Manifest of the dataset in `root`, checked unless told otherwise. `name`: of `list_formats()`, or `auto`.
+
+    `seed` is used where the dataset has no split of its own. All clips of the index are listed, also those
+    whose file is not there (`Manifest.missing_files`). Raises ConfigError for an unknown name, DataError
+    else.
+    """
+    root = _existing(root)
+    name = detect_format(root) if name == "auto" else name
+    if name not in _FORMATS:
+        near = difflib.get_close_matches(name, _FORMATS, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}" if near else f"one of auto, {', '.join(_FORMATS)}"
+        raise ConfigError(
+            f"unknown dataset format {name!r}: {hint}?"
+            if near
+            else f"unknown dataset format {name!r}: {hint}"
+        )
+    manifest = _FORMATS[name].read(root, seed)
+    return manifest.check() if check else manifest
+
+
+def _existing(root: str | Path) -> Path:
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"{root}: there is no such folder or file")
+    return root
+
+
+__all__ = ["DatasetFormat", "describe_formats", "detect_format", "list_formats", "read_format"]
