@@ -1,0 +1,284 @@
+"""The one training loop: every encoder and the fusion head are trained by it.
+
+A task says what a batch is and what the loss is; the loop does the rest: devices and precision (accelerate),
+learning rate, validation, early stopping, checkpoints, and a resume that continues as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from avdetect.errors import ConfigError
+from avdetect.training.checkpoints import load_state, save_state
+from avdetect.training.history import History
+
+Report = Callable[[str], None]
+
+
+class Task(Protocol):
+    """One thing to learn."""
+
+    name: str
+    model: nn.Module
+    train_loader: DataLoader
+    val_loader: DataLoader
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass over `train_loader` that of this epoch."""
+
+    def step(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Losses by name; `loss` is the one that is minimised, the others are logged."""
+
+    def predict(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """What validation keeps of a batch: tensors (N,), among them `clip`, a number >= 0 per clip."""
+
+    def metrics(self, outputs: dict[str, np.ndarray]) -> dict[str, float]:
+        """Validation metrics of all gathered outputs; holds `loss` and the monitored one."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how fast.
+
+    epochs: at most; schedule: "cosine" (to 1 % of lr), "plateau" (÷10 after `patience`/2 epochs without
+    gain) or "constant"; warmup: optimiser steps of linear rise; patience: epochs without gain before stopping;
+    monitor: name of the validation metric, `-NAME` where less is better; precision: "auto", "no", "bf16", "fp16".
+    """
+
+    epochs: int = 20
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    schedule: str = "cosine"
+    warmup: int = 20
+    patience: int = 10
+    clip_norm: float = 5.0
+    monitor: str = "auc"
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.schedule not in ("cosine", "plateau", "constant"):
+            raise ConfigError(f"unknown schedule {self.schedule!r}: use cosine, plateau or constant")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    best_epoch: int
+    epochs: int
+    metrics: dict[str, float]  # of the best epoch, on validation
+    seconds: float
+
+
+def fit(
+    task: Task, settings: FitSettings, folder: Path, history: History, report: Report = print
+) -> FitResult:
+    """Train `task.model` and leave the best weights (by validation) in it.
+
+    folder: holds `last.pt` and `best.pt`; a `last.pt` that is there is continued from, and the result is the
+    same as that of a run that was never interrupted (same machine, same number of processes).
+    """
+    return _Fit(task, settings, folder, history, report).run()
+
+
+class _Fit:
+    def __init__(self, task: Task, settings: FitSettings, folder: Path, history: History, report: Report):
+        self.task, self.settings, self.folder, self.history, self.report = (
+            task,
+            settings,
+            folder,
+            history,
+            report,
+        )
+        self.accelerator = Accelerator(mixed_precision=_precision(settings.precision))
+        trainable = [p for p in task.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trainable, lr=settings.lr, weight_decay=settings.weight_decay)
+        self.model, self.optimizer, self.train_loader, self.val_loader = self.accelerator.prepare(
+            task.model, optimizer, task.train_loader, task.val_loader
+        )
+        self.epoch, self.step_count = 0, 0
+        self.rows: list[dict] = []
+        self.seconds = 0.0
+        self.lr_factor = 1.0  # of the plateau schedule
+        self.log = self._tensorboard()
+
+    def run(self) -> FitResult:
+        self._resume()
+        while self.epoch < self.settings.epochs and not self._exhausted():
+            started = time.perf_counter()
+            train = self._train_epoch()
+            val = self._validate()
+            self.seconds += time.perf_counter() - started
+            self._record(train, val)
+            self.epoch += 1
+            self._save()
+        best = self.rows[self._best()]
+        self.accelerator.wait_for_everyone()
+        self.task.model.load_state_dict(load_state(self.folder / "best.pt")["model"])
+        if self.log:
+            self.log.close()
+        self.accelerator.free_memory()
+        metrics = {key.removeprefix("val/"): value for key, value in best.items() if key.startswith("val/")}
+        return FitResult(best["epoch"], len(self.rows), metrics, self.seconds)
+
+    # -- one epoch ------------------------------------------------------------------------------------------
+
+    def _train_epoch(self) -> dict[str, float]:
+        # Everything random in an epoch follows from (seed, epoch): that makes a resume exact.
+        torch.manual_seed(self.settings.seed * 100_003 + self.epoch)
+        self.task.set_epoch(self.epoch)
+        self.train_loader.iteration = self.epoch  # accelerate counts by itself, from 0 after a resume
+        self.model.train()
+        sums: dict[str, float] = {}
+        batches = 0
+        for batch in self.train_loader:
+            self._set_lr()
+            self.optimizer.zero_grad()
+            with self.accelerator.autocast():
+                losses = self.task.step(self.model, batch)
+            if not torch.isfinite(losses["loss"]):
+                raise ConfigError(
+                    f"the {self.task.name} loss became {losses['loss'].item()} in epoch {self.epoch + 1}: "
+                    "lower the learning rate or set precision=no"
+                )
+            self.accelerator.backward(losses["loss"])
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            self.optimizer.step()
+            self.step_count += 1
+            batches += 1
+            for key, value in losses.items():
+                sums[key] = sums.get(key, 0.0) + float(value.detach())
+        return {key: value / batches for key, value in sums.items()}
+
+    def _set_lr(self) -> None:
+        s = self.settings
+        factor = min(1.0, (self.step_count + 1) / max(1, s.warmup))
+        if s.schedule == "cosine":
+            progress = min(1.0, self.step_count / max(1, s.epochs * len(self.train_loader)))
+            factor *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+        factor *= self.lr_factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = s.lr * factor
+
+    @torch.inference_mode()
+    def _validate(self) -> dict[str, float]:
+        self.model.eval()
+        parts: list[dict[str, np.ndarray]] = []
+        for batch in self.val_loader:
+            outputs = self.task.predict(self.model, batch)
+            # Processes may hold batches of different length: pad, gather, drop the padding.
+            padded = self.accelerator.pad_across_processes(outputs, pad_index=-1)
+            gathered = self.accelerator.gather(padded)
+            real = gathered["clip"] >= 0
+            parts.append({key: value[real].float().cpu().numpy() for key, value in gathered.items()})
+        return self.task.metrics({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+
+    # -- keeping track --------------------------------------------------------------------------------------
+
+    def _goal(self, row: dict) -> tuple[float, float]:
+        """What is maximised; equal values of the monitored metric are told apart by the loss."""
+        name = self.settings.monitor.removeprefix("-")
+        if f"val/{name}" not in row:
+            known = ", ".join(sorted(key.removeprefix("val/") for key in row if key.startswith("val/")))
+            raise ConfigError(
+                f"{self.task.name} has no validation metric {name!r} to monitor: choose of {known}"
+            )
+        value = round(row[f"val/{name}"], 4)
+        return (-value if self.settings.monitor.startswith("-") else value), -row["val/loss"]
+
+    def _best(self) -> int:
+        return max(range(len(self.rows)), key=lambda index: self._goal(self.rows[index]))
+
+    def _exhausted(self) -> bool:
+        return bool(self.rows) and len(self.rows) - 1 - self._best() >= self.settings.patience
+
+    def _record(self, train: dict[str, float], val: dict[str, float]) -> None:
+        row: dict[str, Any] = {"stage": self.task.name, "epoch": self.epoch + 1, "steps": self.step_count}
+        row["lr"] = self.optimizer.param_groups[0]["lr"]
+        row |= {f"train/{key}": value for key, value in train.items()}
+        row |= {f"val/{key}": value for key, value in val.items()}
+        row["seconds"] = round(self.seconds, 2)
+        self._goal(row)  # a metric that is not there is said before anything is kept
+        self.rows.append(row)
+        if self.settings.schedule == "plateau":
+            since = len(self.rows) - 1 - self._best()
+            if since and since % max(1, self.settings.patience // 2) == 0:
+                self.lr_factor *= 0.1
+        name = self.settings.monitor.removeprefix("-")
+        self.report(
+            f"{self.task.name}  epoch {row['epoch']}/{self.settings.epochs}  loss {train['loss']:.4f}  "
+            f"validation loss {val['loss']:.4f}  {name} {val[name]:.4f}  {self.seconds:.0f} s"
+        )
+        if self.log:
+            for key, value in row.items():
+                if key != "stage":
+                    self.log.add_scalar(key, value, row["epoch"])
+
+    def _tensorboard(self):
+        if not self.accelerator.is_main_process:
+            return None
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(self.history.path.parent / "tensorboard" / self.task.name)
+
+    # -- checkpoints ----------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        model = {
+            key: value.cpu() for key, value in self.accelerator.unwrap_model(self.model).state_dict().items()
+        }
+        if self._best() == len(self.rows) - 1:
+            save_state({"model": model, "epoch": self.epoch}, self.folder / "best.pt")
+        state = {
+            "model": model,
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step_count": self.step_count,
+            "rows": self.rows,
+            "seconds": self.seconds,
+            "lr_factor": self.lr_factor,
+            "settings": asdict(self.settings),
+        }
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        save_state(state, self.folder / "last.pt")
+        self.history.replace(self.task.name, self.rows)
+
+    def _resume(self) -> None:
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return
+        state = load_state(path)
+        if state["settings"] != asdict(self.settings):
+            raise ConfigError(
+                f"{path} was trained with other settings: give another run_dir, or delete it to start anew"
+            )
+        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step_count = state["epoch"], state["step_count"]
+        self.rows, self.seconds, self.lr_factor = state["rows"], state["seconds"], state["lr_factor"]
+        self.report(f"{self.task.name}  continued after epoch {self.epoch}")
+
+
+def _precision(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    if not torch.cuda.is_available():
+        return "no"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
