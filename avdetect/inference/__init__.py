@@ -1,0 +1,7 @@
+"""From a file to a verdict."""
+
+from avdetect.inference.bundle import Bundle, find_bundle, load_bundle, save_bundle
+from avdetect.inference.detector import Analysis, Detector
+from avdetect.inference.verdict import Verdict
+
+__all__ = ["Analysis", "Bundle", "Detector", "Verdict", "find_bundle", "load_bundle", "save_bundle"]

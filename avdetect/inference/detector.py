@@ -1,0 +1,99 @@
+"""The detector: one file in, one verdict out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avdetect.evidence import Evidence, collect_evidence
+from avdetect.inference.bundle import Bundle, find_bundle, load_bundle
+from avdetect.inference.scoring import calibrated, fused_logits
+from avdetect.inference.verdict import Verdict, label_of
+from avdetect.inference.verdict_parts import faces_of, media_of, modalities_of, segments_of, weights_of
+from avdetect.media import Clip, FaceDetector, read_clip
+
+
+@dataclass
+class Analysis:
+    """A verdict and what it rests on."""
+
+    clip: Clip
+    evidence: Evidence
+    verdict: Verdict
+
+
+class Detector:
+    """A trained bundle, ready to judge files.
+
+    detector = Detector.load("runs/dfdc_fusion/…/bundle")
+    verdict = detector.predict("video.mp4")
+    verdict.label, verdict.score          # "fake", 0.97
+    """
+
+    def __init__(self, bundle: Bundle, faces: FaceDetector | None = None):
+        self.bundle = bundle
+        self.faces = faces  # None: MTCNN, made when the first picture needs it
+
+    @classmethod
+    def load(cls, bundle: str | Path | None = None) -> Detector:
+        """From a bundle folder; None takes `$AVDETECT_BUNDLE` or the newest below ./runs.
+
+        Raises WeightsError if there is none or if it is damaged.
+        """
+        return cls(load_bundle(find_bundle(bundle)))
+
+    def predict(self, path: str | Path) -> Verdict:
+        """Judge one video, image or recording. Raises MediaError if the file cannot be read."""
+        return self.analyse(path).verdict
+
+    def analyse(self, path: str | Path) -> Analysis:
+        """As `predict`, with the clip and the evidence for those who want to see why."""
+        clip = read_clip(path, self.bundle.clip, self.faces)
+        timing = dict(clip.timing_s)
+        started = time.perf_counter()
+        evidence = collect_evidence(clip, self.bundle.encoders)
+        timing["encoders"] = time.perf_counter() - started
+        return Analysis(clip, evidence, self._verdict(clip, evidence, timing))
+
+    def _verdict(self, clip: Clip, evidence: Evidence, timing: dict[str, float]) -> Verdict:
+        bundle = self.bundle
+        started = time.perf_counter()
+        logits = fused_logits(bundle.fusion, [evidence])
+        scores = {
+            name: calibrated(bundle, name, float(values[0])) if np.isfinite(values[0]) else None
+            for name, values in logits.items()
+        }
+        limits = bundle.thresholds["fused"]
+        timing["fusion"] = time.perf_counter() - started
+        return Verdict(
+            path=clip.path,
+            kind=clip.kind,
+            label=label_of(scores["fused"], **limits),
+            score=scores["fused"],
+            reason=None if scores["fused"] is not None else _why_unknown(evidence),
+            modalities=modalities_of(scores, evidence),
+            faces=faces_of(bundle, clip, evidence),
+            segments=segments_of(bundle, clip, evidence),
+            manipulated=[
+                name
+                for name in bundle.encoders
+                if label_of(scores[name], **bundle.thresholds[name]) == "fake"
+            ],
+            thresholds=dict(limits),
+            media=media_of(clip),
+            weights=weights_of(bundle),
+            bundle={
+                "name": bundle.card.get("name"),
+                "path": str(bundle.folder) if bundle.folder else None,
+                "created": bundle.card.get("created"),
+            },
+            warnings=[*clip.warnings, *bundle.card.get("warnings", [])],
+            timing_s={name: round(seconds, 3) for name, seconds in timing.items()},
+        )
+
+
+def _why_unknown(evidence: Evidence) -> str:
+    return "; ".join(dict.fromkeys(evidence.reasons[m] for m in ("visual", "audio") if m in evidence.reasons))

@@ -1,0 +1,7 @@
+"""The HTML report: one self-contained page per run."""
+
+from avdetect.report.gather import gather_pictures
+from avdetect.report.page import render_page, write_report
+from avdetect.report.pictures import FacePicture, ReportPictures
+
+__all__ = ["FacePicture", "ReportPictures", "gather_pictures", "render_page", "write_report"]

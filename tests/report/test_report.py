@@ -1,0 +1,330 @@
+"""The HTML page: well formed, self-contained, escaped, complete for every kind of verdict."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from avdetect.inference.verdict import Face, FaceBox, LipSync, Modality, Segment, Verdict, WeightsUsed
+from avdetect.report import FacePicture, ReportPictures, render_page, write_report
+from avdetect.report.drawings import spectrogram, sync_curve, time_ticks, timeline
+from avdetect.report.pictures import mel_uri, overlay_uri
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x1b.mp4'
+VOID = {"meta", "img", "br", "input", "link", "hr", "col"}
+SELF_CLOSED_SVG = {"rect", "line", "path", "circle", "polyline", "image"}
+
+
+class Page(HTMLParser):
+    """Collects text, tags and attributes; fails on tags that do not match."""
+
+    def __init__(self, page: str):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs), f"an attribute twice in {tag}"
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in SELF_CLOSED_SVG, tag
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> does not match"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def named(self, tag: str) -> list[dict]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def made(kind="video", **changes) -> Verdict:
+    values = {
+        "path": f"in/{kind}.mp4",
+        "kind": kind,
+        "label": "fake",
+        "score": 0.94,
+        "reason": None,
+        "modalities": {
+            "visual": Modality(0.2), "audio": Modality(0.97), "lipsync": LipSync(0.5, None, 80.0, 1.9)
+        },
+        "faces": [Face(0, 0.2, None, 0.0, 4.0, [FaceBox(0.0, [0, 0, 50, 50], 0.2)])],
+        "segments": [Segment(float(i), i + 1.0, 0.1, 0.95 if i == 2 else 0.2, None) for i in range(5)],
+        "manipulated": ["audio"],
+        "thresholds": {"real_below": 0.3, "fake_above": 0.8},
+        "media": {"container": "mov,mp4", "duration_s": 4.8, "video_codec": "h264", "width_px": 640,
+                  "height_px": 360, "audio_codec": "aac", "sample_rate_hz": 48000, "channels": 1,
+                  "sha256": "d0" * 32,
+                  "video_start_s": 0.0, "audio_start_s": 0.023, "size_bytes": 1234567, "rotation_deg": 90},
+        "weights": [WeightsUsed("mel_cnn_tiny", "audio", "ab" * 32, "Apache-2.0")],
+        "bundle": {"name": "demo", "path": "runs/my run/bundle", "created": "2026-11-20"},
+        "warnings": ["trained on drawn faces"],
+        "timing_s": {"decode": 1.25},
+    }  # fmt: skip
+    return Verdict(**{**values, **changes})
+
+
+def without(visual=None, audio=None, lipsync="lip-sync needs a face and a voice") -> dict:
+    return {
+        "visual": Modality(None, visual) if visual else Modality(0.9),
+        "audio": Modality(None, audio) if audio else Modality(0.9),
+        "lipsync": LipSync(None, lipsync),
+    }
+
+
+def pictures() -> ReportPictures:
+    rng = np.random.default_rng(0)
+    crop = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    offsets = np.arange(-15, 16) * 40.0
+    return ReportPictures(
+        faces=[FacePicture(0, 1.25, 0.31, crop, rng.random((7, 7))), FacePicture(0, 2.0, None, crop)],
+        mel=rng.normal(-40, 10, (64, 480)),
+        mel_hop_s=0.01,
+        mel_max_hz=8000.0,
+        mel_centres_hz=np.geomspace(60, 7900, 64),
+        sync_curve=1.2 - np.exp(-(((offsets - 80) / 70) ** 2)),
+        sync_offsets_ms=offsets,
+    )
+
+
+UNKNOWN = dict(
+    label="unknown",
+    score=None,
+    reason="no face found; no audio track",
+    modalities=without("no face found", "no audio track"),
+    faces=[],
+    segments=[],
+    manipulated=[],
+)
+KINDS = {
+    "video": (made(), pictures()),
+    "silent": (
+        made(modalities=without(audio="no audio track"), manipulated=["visual"],
+             segments=[Segment(0.0, 1.0, 0.9), Segment(1.0, 2.0, 0.4)]),
+        ReportPictures(),
+    ),
+    "audio": (made("audio", modalities=without("a recording has no picture"), faces=[]), ReportPictures()),
+    "image": (made("image", modalities=without(None, "images have no sound"), segments=[]), ReportPictures()),
+    "unknown": (made(**UNKNOWN), ReportPictures()),
+    "hostile": (
+        made(path=HOSTILE, warnings=[HOSTILE], **{**UNKNOWN, "reason": HOSTILE},
+             bundle={"name": HOSTILE, "path": HOSTILE},
+             weights=[WeightsUsed(HOSTILE, HOSTILE, None, HOSTILE)],
+             media={"container": HOSTILE}),
+        ReportPictures(),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_well_formed_and_self_contained(kind):
+    verdict, shown = KINDS[kind]
+    source = render_page([verdict], [shown])
+    page = Page(source)
+    assert not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
+    for tag, attrs in page.tags:
+        assert not any(name.startswith("on") for name in attrs), (tag, attrs)
+        for name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
+            assert attrs.get(name, "#").startswith(("#", "data:image/")), (tag, attrs[name])
+    assert not re.search(r"https?://|@import|url\((?!#)", source)
+    assert len(page.named("h1")) == 1 and page.named("html")[0]["lang"] == "en"
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert all(attrs.get("alt") for attrs in page.named("img"))
+
+
+def test_hostile_text_is_shown_and_never_run():
+    page = Page(render_page([KINDS["hostile"][0]], [ReportPictures()]))
+    assert "<script>alert(1)</script><img src=x onerror=alert(2)>\\u202e\\x1b.mp4" in page.text
+    assert page.named("img") == []
+
+
+def test_video_page_shows_all_evidence():
+    page = Page(render_page([made()], [pictures()]))
+    for needed in (
+        "Likely manipulated: the voice", "0.94", "What the score means", "suspicious at 0:02–0:03",
+        "sound 80 ms late, confidence 1.9", "Face 0 at 0:01.2: score 0.31", "The map is stretched",
+        "this network gives no attention map", "8 kHz", "Lowest at +80 ms", "1.23 MB (1,234,567 bytes)",
+        "turned by 90°", "starts +23 ms from the first frame", "d0" * 32, "ab" * 32, "Apache-2.0",
+        "trained on drawn faces", "cannot tell",
+        "avdetect predict in/video.mp4 --bundle 'runs/my run/bundle' --json",
+        "torch",
+    ):  # fmt: skip
+        assert needed in page.text, needed
+    assert len(page.named("img")) == 3 and len(page.named("image")) == 1  # crop, overlay, crop; mel
+    Image.open(BytesIO(base64.b64decode(page.named("img")[0]["src"].split(",")[1]))).verify()
+
+
+def test_missing_parts_are_named_with_their_reason():
+    text = Page(render_page([KINDS["silent"][0]], [ReportPictures()])).text
+    assert text.count("no audio track") == 3  # in the overview, the timeline and the voice section
+    assert "No face pictures were kept for this report" in text
+    image = Page(render_page([KINDS["image"][0]], [ReportPictures()])).text
+    assert "images have no sound" in image and "Over time" not in image
+    unknown = Page(render_page([KINDS["unknown"][0]], [ReportPictures()]))
+    assert "Not judged: no face found" in unknown.text and "What the score means" not in unknown.text
+
+
+def test_several_files_get_an_index(tmp_path):
+    chosen = [KINDS[kind] for kind in ("video", "audio", "unknown")]
+    write_report([v for v, _ in chosen], [p for _, p in chosen], tmp_path / "all.html")
+    page = Page((tmp_path / "all.html").read_text(encoding="utf-8"))
+    links = [attrs["href"][1:] for attrs in page.named("a")]
+    assert links == [attrs["id"] for attrs in page.named("article")] and len(links) == 3
+    assert len(page.named("h1")) == 1
+    with pytest.raises(ValueError, match="one of each"):
+        write_report([made(), made()], [ReportPictures()], tmp_path / "no.html")
+    with pytest.raises(ValueError):
+        write_report([], [], tmp_path / "no.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["all.html"]
+
+
+def test_writing_is_atomic(tmp_path, monkeypatch):
+    target = tmp_path / "report.html"
+    target.write_text("old")
+
+    def full_disk(*_):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("avdetect.report.page.os.replace", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            write_report(made(), ReportPictures(), target)
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+    write_report(made(), ReportPictures(), target)
+    assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_timeline_geometry():
+    drawn = timeline(made())
+    assert drawn.duration_s == 5.0 and [tick.text for tick in drawn.ticks] == [f"0:0{i}" for i in range(6)]
+    audio = next(lane for lane in drawn.lanes if lane.modality == "audio")
+    assert audio.marks == [(40.0, 20.0)] and audio.spans == [(2.0, 3.0)]
+    assert [bar.label for bar in audio.bars] == ["real", "real", "fake", "real", "real"]
+    assert audio.bars[2].height == 95.0 and drawn.fake_y == pytest.approx(20.0)
+    lipsync = drawn.lanes[2]
+    assert not lipsync.judged and {bar.label for bar in lipsync.bars} == {"unknown"}
+
+
+def test_no_timeline_where_no_second_was_judged():
+    assert timeline(made(segments=[])) is None
+    assert timeline(made(segments=[Segment(0.0, 1.0), Segment(1.0, 2.0)])) is None
+    assert timeline(made(segments=[Segment(0.0, 1.0), Segment(1.0, 2.0, audio=0.0)])) is not None
+
+
+def test_long_clips_are_pooled_by_their_highest_second():
+    segments = [Segment(float(i), i + 1.0, audio=0.95 if i == 1001 else 0.1) for i in range(7200)]
+    drawn = timeline(made(segments=segments))
+    assert len(drawn.rows) == 240 and drawn.pooled == 30
+    audio = drawn.lanes[1]
+    assert [bar.label for bar in audio.bars].index("fake") == 1001 // 30
+    assert audio.spans == [(1001.0, 1002.0)]  # the list of seconds stays exact
+
+
+@pytest.mark.parametrize("duration", [0.4, 1.0, 9.9, 12.4, 59.0, 600.0, 3600.0, 20000.0])
+def test_time_ticks_are_few_and_inside(duration):
+    ticks = time_ticks(duration)
+    assert 2 <= len(ticks) <= 8 and ticks[0].at == 0.0 and ticks[-1].at <= 100.0
+    assert len({tick.text for tick in ticks}) == len(ticks)
+
+
+def test_spectrogram_lies_on_the_timeline_and_low_tones_at_the_bottom():
+    shown = pictures()
+    shown.mel = np.full((64, 480), -70.0)
+    shown.mel[:8] = 0.0
+    drawn = spectrogram(shown, axis_s=9.6)
+    assert drawn.width == 50.0 and not drawn.whole and spectrogram(shown, axis_s=4.8).whole
+    ticks = {tick.text: tick.at for tick in drawn.frequency_ticks}
+    assert ticks["8 kHz"] == 0.0 and ticks["125 Hz"] > ticks["1 kHz"] > ticks["4 kHz"]
+    image = Image.open(BytesIO(base64.b64decode(drawn.uri.split(",")[1]))).convert("L")
+    pixels = np.asarray(image)
+    assert pixels.shape == (64, 480) and pixels[-8:].min() > 200 and pixels[:-8].max() < 60
+
+
+def test_mel_keeps_short_sounds_of_long_recordings_and_stands_silence():
+    mel = np.full((4, 100_000), -70.0)
+    mel[:, 50_000] = 0.0
+    mel[:, 7] = -np.inf
+    image = Image.open(BytesIO(base64.b64decode(mel_uri(mel).split(",")[1]))).convert("L")
+    assert image.width <= 1200 and np.asarray(image).max() > 200
+
+
+def test_sync_curve_marks_the_minimum():
+    drawn = sync_curve(pictures())
+    assert drawn.best_ms == 80.0 and drawn.zero_x == 50.0
+    assert drawn.best_x == pytest.approx(100 * 680 / 1200, abs=0.01)
+    assert [tick.text for tick in drawn.ticks if not tick.minor] == ["-400", "0", "+400"]
+    lowest = max(float(point.split(",")[1]) for point in drawn.points.split())
+    assert drawn.best_y == pytest.approx(lowest, abs=0.01)
+    assert sync_curve(ReportPictures()) is None
+
+
+def test_attention_overlay_is_brightest_where_the_network_looked():
+    crop = np.full((80, 80, 3), 40, np.uint8)
+    attention = np.zeros((8, 8))
+    attention[1, 6] = 0.3
+    image = Image.open(BytesIO(base64.b64decode(overlay_uri(crop, attention).split(",")[1]))).convert("L")
+    row, column = np.unravel_index(np.asarray(image).argmax(), (80, 80))
+    assert (row // 10, column // 10) == (1, 6)
+    assert overlay_uri(crop, np.full((8, 8), 0.5)) is None
+
+
+def test_pictures_refuse_wrong_shapes():
+    with pytest.raises(ValueError, match="uint8"):
+        FacePicture(0, 0.0, None, np.zeros((4, 4, 3)))
+    with pytest.raises(ValueError, match="mel_hop_s"):
+        ReportPictures(mel=np.zeros((4, 4)))
+    with pytest.raises(ValueError, match="one centre per band"):
+        ReportPictures(mel=np.zeros((4, 4)), mel_hop_s=0.01, mel_max_hz=1.0, mel_centres_hz=np.zeros(3))
+    with pytest.raises(ValueError, match="same length"):
+        ReportPictures(sync_curve=np.zeros(31), sync_offsets_ms=np.zeros(3))
+
+
+def test_text_colours_have_aa_contrast():
+    """WCAG 2.1 AA: 4.5 to 1 for text, in both colour schemes, on every ground that it stands on."""
+    css = render_page([made()], [ReportPictures()])
+    light = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", css.split("@media screen")[0]))
+    dark = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", css.split("@media screen")[1].split("}\n}")[0]))
+    assert len(light) == 18 and set(dark) == set(light)
+    for scheme in (light, dark):
+        for ink, grounds in {
+            "ink": ("page", "paper", "lane", "fake-wash", "real-wash", "unsure-wash", "none-wash"),
+            "muted": ("page", "paper", "lane"),
+            "fake": ("paper", "fake-wash"),
+            "unsure": ("paper", "unsure-wash"),
+            "real": ("paper", "real-wash"),
+            "none": ("paper", "none-wash"),
+            "link": ("paper",),
+        }.items():
+            for ground in grounds:
+                assert contrast(scheme[ink], scheme[ground]) >= 4.5, (ink, ground, scheme)
+        for bar in ("fake-bar", "unsure-bar", "real-bar"):  # drawings need 3 to 1
+            assert contrast(scheme[bar], scheme["lane"]) >= 3, (bar, scheme)
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
