@@ -1,0 +1,157 @@
+"""`avdetect …`: results on stdout, progress and warnings on stderr; exit 0 all analysed, 1 some failed, 2 usage.
+
+Heavy libraries are imported inside the commands: `avdetect --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import glob
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avdetect import __version__
+from avdetect.errors import AvdetectError
+
+app = typer.Typer(
+    help="Tell whether a video, an image or a voice recording is genuine or a deepfake, and show why.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(
+    help="Datasets: index a folder, extract faces and sound once, make the demo set.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+
+MEDIA_SUFFIXES = frozenset(
+    ".mp4 .mov .m4v .mkv .webm .avi .mpg .mpeg .ts .3gp .wmv .flv .mts"
+    " .jpg .jpeg .png .webp .wav .flac .mp3 .m4a .ogg .opus .aac".split()
+)
+
+
+def main() -> None:
+    """Entry point: errors that a user can act on become one sentence and exit code 1."""
+    try:
+        app()
+    except AvdetectError as error:
+        complain(str(error))
+        raise SystemExit(1) from None
+
+
+def complain(message: str) -> None:
+    print(f"avdetect: {message}", file=sys.stderr)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"avdetect {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def predict(
+    paths: Annotated[
+        list[str], typer.Argument(help="Videos, images, recordings, folders or globs.", metavar="PATH…")
+    ],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Detector bundle folder (default: the newest below ./runs).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
+) -> None:
+    """Judge files: the verdict, and the evidence for it."""
+    files, failed = expand(paths)
+    for message in failed:
+        complain(message)
+    if files:
+        from avdetect.scan import predict_files
+
+        unread = predict_files(files, bundle, as_json, report, complain)
+        raise typer.Exit(1 if unread or failed else 0)
+    raise typer.Exit(1)
+
+
+def expand(paths: list[str]) -> tuple[list[Path], list[str]]:
+    """Files that the arguments mean, in order, and one sentence for each argument that means none."""
+    files: list[Path] = []
+    problems: list[str] = []
+    for text in paths:
+        path = Path(text)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in MEDIA_SUFFIXES)
+            if not inside:
+                problems.append(
+                    f"{text} holds no video, image or recording: name a folder that does, or a file"
+                )
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
+            matches = [match for match in matches if match.is_file()]
+            if not matches:
+                problems.append(f"{text} does not exist: check the path")
+            files += matches
+    return list(dict.fromkeys(files)), problems
+
+
+@app.command()
+def encoders() -> None:
+    """List the networks that `create_encoder` knows."""
+    from avdetect.encoders import list_encoders
+
+    for kind in ("visual", "audio", "lipsync"):
+        for name in list_encoders(kind):
+            print(f"{kind:8} {name}")
+
+
+@data_app.command("index")
+def data_index(
+    format: Annotated[str, typer.Argument(help="Dataset layout, or `auto`.")],
+    root: Annotated[Path, typer.Argument(help="The dataset's folder.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write (.csv or .parquet).")] = Path("manifest.csv"),
+    seed: Annotated[int, typer.Option(help="Seed of the split where none is published.")] = 0,
+) -> None:
+    """Write the manifest of a dataset as it lies on disk."""
+    from avdetect.data.commands import index
+
+    index(format, root, out, seed)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    manifest: Annotated[Path, typer.Argument(help="Manifest made by `avdetect data index`.")],
+    out: Annotated[Path, typer.Argument(help="Folder for crops and sound.")],
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    crop_size: Annotated[int, typer.Option(help="Side of the stored face crops, pixels.")] = 224,
+) -> None:
+    """Extract face crops, mouth crops and 16 kHz sound once; continues after an interruption."""
+    from avdetect.data.commands import prepare
+
+    if prepare(manifest, out, workers, crop_size):
+        raise typer.Exit(1)
+
+
+@data_app.command("demo")
+def data_demo(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    clips: Annotated[int, typer.Option(help="How many clips.")] = 240,
+    seed: Annotated[int, typer.Option(help="Seed: the same seed gives the same clips.")] = 0,
+) -> None:
+    """Make the demo set: talking faces drawn by the program, genuine and manipulated, in DFDC's layout."""
+    from avdetect.data.demo import make_demo
+
+    print(make_demo(out, clips=clips, seed=seed))

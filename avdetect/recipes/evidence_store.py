@@ -1,0 +1,108 @@
+"""Evidence of a prepared set, worked out once per clip and kept, so that a killed stage goes on where it stood."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from avdetect.data import PreparedSet, stage_label
+from avdetect.encoders import Encoder
+from avdetect.errors import DataError
+from avdetect.evidence import Evidence, collect_evidence
+from avdetect.fusion import stack_features
+from avdetect.training.checkpoints import load_state, save_state
+
+SHARD = 64  # clips in a file
+
+
+class EvidenceStore:
+    """Per split: what the encoders say of every prepared clip.
+
+    folder: where shards are kept; results of other weights are not taken for these.
+    """
+
+    def __init__(
+        self, folder: Path, prepared: PreparedSet, encoders: dict[str, Encoder], report: Callable[[str], None]
+    ):
+        self.prepared, self.encoders, self.report = prepared, encoders, report
+        digest = hashlib.sha256()
+        for encoder in encoders.values():
+            for value in encoder.state_dict().values():
+                digest.update(value.contiguous().numpy().tobytes())
+        self.folder = folder / digest.hexdigest()[:12]
+        self._rows: dict[str, list[Evidence]] = {}
+
+    def table(self, split: str) -> pd.DataFrame:
+        """The prepared clips of a split, in the order of `rows`."""
+        table = self.prepared.table
+        chosen = table[(table["status"] == "ok") & (table["split"] == split)].reset_index(drop=True)
+        if chosen.empty:
+            raise DataError(
+                f"no clip of the {split} split could be prepared: see the reasons in prepared.csv"
+            )
+        return chosen
+
+    def rows(self, split: str) -> list[Evidence]:
+        if split not in self._rows:
+            table = self.table(split)
+            self._rows[split] = [
+                evidence
+                for start in range(0, len(table), SHARD)
+                for evidence in self._shard(table, split, start)
+            ]
+        return self._rows[split]
+
+    def _shard(self, table: pd.DataFrame, split: str, start: int) -> list[Evidence]:
+        part = table.iloc[start : start + SHARD]
+        names = hashlib.sha256("\n".join(part["key"]).encode()).hexdigest()[:12]
+        path = self.folder / f"{split}-{start // SHARD:05d}-{names}.pt"
+        if not path.exists():
+            found = [collect_evidence(self.prepared.load(row), self.encoders) for _, row in part.iterrows()]
+            save_state({"rows": [evidence.to_dict() for evidence in found]}, path)
+            self.report(f"evidence  {split}  {min(start + SHARD, len(table))} of {len(table)} clips")
+        return [Evidence.from_dict(values) for values in load_state(path)["rows"]]
+
+    @property
+    def dims(self) -> dict[str, tuple[int, int]]:
+        """Sizes of (scalars, embedding) per modality, from the first training clip that has it."""
+        found: dict[str, tuple[int, int]] = {}
+        for evidence in self.rows("train"):
+            for name, parts in evidence.features().items():
+                if parts is not None:
+                    found.setdefault(name, (len(parts[0]), len(parts[1])))
+        absent = [name for name in self.encoders if name not in found]
+        if absent:
+            raise DataError(f"no training clip could be judged by its {absent[0]}: take that modality out")
+        return {name: found[name] for name in self.encoders}
+
+    def truths(self, split: str) -> dict[str, np.ndarray]:
+        """Truth (N,) of the whole clip ("fused") and of each modality alone; NaN where it is not known."""
+        table = self.table(split)
+        stages = {"fused": "clip", **{name: name for name in self.encoders}}
+        return {
+            name: stage_label(table, stage).astype("Float64").to_numpy(float, na_value=np.nan)
+            for name, stage in stages.items()
+        }
+
+    def features(self, split: str) -> dict[str, Tensor]:
+        """Input of the fusion head, with `label` and `own`, of all clips that have a label and any evidence."""
+        names, rows = list(self.encoders), self.rows(split)
+        batch = stack_features([row.features() for row in rows], names, self.dims)
+        table, truths = self.table(split), self.truths(split)
+        # Only what is known of a modality itself: a clip's label is no witness of where the fake is.
+        own = {"visual": table["visual_label"], "audio": table["audio_label"]}
+        truths |= {
+            name: own[name].astype("Float64").to_numpy(float, na_value=np.nan)
+            for name in names
+            if name in own
+        }
+        batch["label"] = torch.from_numpy(truths["fused"]).float()
+        batch["own"] = torch.from_numpy(np.stack([truths[name] for name in names], 1)).float()
+        usable = torch.isfinite(batch["label"]) & batch["mask"].any(1)
+        return {key: value[usable] for key, value in batch.items()}

@@ -1,0 +1,162 @@
+"""The main recipe as a user runs it, on a small demo set."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ("-m", "avdetect.recipes.dfdc_fusion")
+# Where the recipe is killed, in this order: a file that must be there, or a line that must have been printed.
+KILLS = (
+    ("file", "runs/data/**/*.mp4"),  # index: the demo set is being made
+    ("file", "runs/data/prepared-*/clips/*.npz"),
+    ("line", "visual  epoch 1/"),
+    ("line", "audio  epoch 1/"),
+    ("line", "lipsync  epoch 1/"),
+    ("line", "evidence  train"),
+    ("line", "fusion  epoch 1/"),
+    ("line", "calibrate  fused"),
+    ("line", "evidence  test"),
+)
+
+
+def test_run_folder_is_complete(smoke_run):
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "history.jsonl",
+        "metrics.json",
+        "scores.parquet",
+        "manifest.csv",
+    ):
+        assert (smoke_run / name).stat().st_size > 0, name
+    assert {p.name for p in (smoke_run / "tensorboard").iterdir()} == {"visual", "audio", "lipsync", "fusion"}
+    plots = {p.name for p in (smoke_run / "plots").glob("*.png")}
+    assert {"roc.png", "precision_recall.png", "calibration.png", "score_histogram.png"} <= plots
+    history = [json.loads(line) for line in (smoke_run / "history.jsonl").read_text().splitlines()]
+    assert {row["stage"] for row in history} == {"visual", "audio", "lipsync", "fusion"}
+
+
+def test_metrics_say_what_was_selected_on_what(smoke_run):
+    metrics = json.loads((smoke_run / "metrics.json").read_text())
+    assert metrics["selected_on"] == "validation"
+    assert all(
+        metrics["stages"][name]["selected_on"] == "validation" for name in ("visual", "audio", "lipsync")
+    )
+    assert set(metrics["clips"]) == {"fused", "visual", "audio", "lipsync"}
+    auc = metrics["clips"]["fused"]["overall"]["roc_auc"]
+    assert auc["low"] <= auc["value"] <= auc["high"]
+
+
+def test_scores_are_of_the_test_split(smoke_run):
+    scores = pd.read_parquet(smoke_run / "scores.parquet")
+    manifest = pd.read_csv(smoke_run / "manifest.csv")
+    test = manifest[manifest["split"] == "test"]
+    assert set(scores["key"]) == set(test["dataset"] + "/" + test["path"])
+    assert scores["score"].between(0, 1).all()
+
+
+def test_subjects_and_sources_stay_on_one_side(smoke_run):
+    manifest = pd.read_csv(smoke_run / "manifest.csv")
+    for column in ("source", "subject"):
+        groups = (
+            manifest.assign(g=manifest[column].str.split("+")).explode("g").groupby("g")["split"].nunique()
+        )
+        assert (groups == 1).all()
+
+
+def test_run_again_in_its_folder_does_nothing_twice(smoke_run, smoke_overrides, run_python):
+    before = (smoke_run / "metrics.json").stat().st_mtime_ns
+    done = run_python(*RECIPE, *smoke_overrides, f"run_dir={smoke_run}", cwd=smoke_run.parents[2])
+    assert done.returncode == 0, done.stderr
+    assert "visual  done before" in done.stderr and (smoke_run / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_another_configuration_is_refused_in_the_same_folder(smoke_run, run_python):
+    done = run_python(*RECIPE, f"run_dir={smoke_run}", "seed=5", cwd=smoke_run.parents[2])
+    assert done.returncode == 1 and "another configuration" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["stages=[visual]"], "the index stage has not run in this folder"),
+        (["stages=[index,polish]"], "unknown stage 'polish': choose of"),
+        (["modalities=[smell]"], "modalities must name some of"),
+        (["data.root=/no/such/folder"], "/no/such/folder"),
+        (["train.visual.augment.glitter=1", "stages=[index]", "data.root=/no/such"], "glitter"),
+    ],
+)
+def test_wrong_settings_get_a_sentence(tmp_path, run_python, overrides, sentence):
+    done = run_python(*RECIPE, *overrides, cwd=tmp_path)
+    assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_class_alone_is_refused(tmp_path, smoke_run, run_python):
+    done = run_python(
+        *RECIPE, f"data.root={smoke_run / 'manifest.csv'}", 'data.where="label == 1"', cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "one class alone" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_modality_alone_makes_a_detector(tmp_path, smoke_run, smoke_overrides, run_python, demo_clips):
+    """On an existing manifest, with the prepared clips of the first run."""
+    done = run_python(
+        *RECIPE,
+        *smoke_overrides,
+        "modalities=[audio]",
+        f"data.root={smoke_run / 'manifest.csv'}",
+        f"data.work_dir={smoke_run.parents[1] / 'data'}",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = run_python("-m", "avdetect", "predict", str(demo_clips[0]), "--json", cwd=tmp_path)
+    verdict = json.loads(answer.stdout)
+    assert verdict["score"] == verdict["modalities"]["audio"]["score"] or verdict["score"] is not None
+    assert verdict["modalities"]["visual"]["reason"] == "this detector has no visual encoder"
+
+
+def start_and_kill(folder: Path, overrides, kind: str, what: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, *RECIPE, *overrides],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    reached = threading.Event()
+
+    def read():
+        for line in process.stderr:
+            if kind == "line" and line.startswith(what):
+                reached.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    while not reached.wait(0.02):
+        assert process.poll() is None, f"the recipe ended before {what}"
+        if kind == "file" and len(list(folder.glob(what))) >= 3:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_in_every_stage_ends_with_the_same_metrics(tmp_path, smoke_run, smoke_overrides, run_python):
+    for kind, what in KILLS:
+        start_and_kill(tmp_path, smoke_overrides, kind, what)
+    done = run_python(*RECIPE, *smoke_overrides, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs" / "dfdc_fusion").iterdir()
+    killed, whole = (json.loads((r / "metrics.json").read_text()) for r in (run, smoke_run))
+    assert killed == whole
+    scores = [pd.read_parquet(r / "scores.parquet") for r in (run, smoke_run)]
+    pd.testing.assert_frame_equal(*scores)
