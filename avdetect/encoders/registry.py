@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -80,8 +79,8 @@ def save_encoder(encoder: "Encoder", path: str | Path) -> None:
 
     metadata = {
         "name": encoder.name,
-        "settings": json.dumps(encoder.settings),
-        "preprocess": json.dumps(encoder.preprocess.to_dict()),
+        "settings": encoder.settings,
+        "preprocess": encoder.preprocess.to_dict(),
     }
     write_safetensors(encoder.state_dict(), path, metadata)
 
@@ -104,8 +103,8 @@ def load_encoder(
         )
     if name is not None and metadata["name"] != name:
         raise WeightsError(f"{path} holds weights of {metadata['name']}, not of {name}.")
-    stored = json.loads(metadata["settings"]) if settings is None else settings
+    stored = metadata["settings"] if settings is None else settings
     encoder = create_encoder(metadata["name"], **stored)
     load_strict(encoder, state, str(path))
-    encoder.preprocess = type(encoder.preprocess).from_dict(json.loads(metadata["preprocess"]))
+    encoder.preprocess = type(encoder.preprocess).from_dict(metadata["preprocess"])
     return encoder.eval()

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import signal
 from torch import Tensor
 
 from avdetect.transforms.settings import Settings
@@ -104,6 +103,8 @@ class AudioAugment(Settings):
         return padded[start : start + size]
 
     def _band_limit(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        from scipy import signal  # a second to import, and only training needs it
+
         band = (rng.uniform(*self.low_hz), min(rng.uniform(*self.high_hz), 0.49 * self.sample_rate))
         sections = signal.butter(4, band, "bandpass", fs=self.sample_rate, output="sos")
         return signal.sosfilt(sections, waveform).astype(np.float32)

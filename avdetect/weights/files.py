@@ -1,12 +1,14 @@
 """Reading and writing of weight files without ever running code that a file brings along."""
 
 import hashlib
+import json
 import os
 import pickle
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -22,6 +24,7 @@ WRAPPERS = (
     "model",
     "model_state_dict",
 )  # where publishers' checkpoints keep the weights
+METADATA_KEY = "avdetect"
 NAMED_KEYS = 5  # how many keys an error message lists before it counts the rest
 
 
@@ -127,8 +130,12 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(names[:NAMED_KEYS]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def write_safetensors(state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors and string metadata to a `.safetensors` file, beside it first and then renamed."""
+def write_safetensors(state: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Write tensors and metadata (anything that JSON holds) to a `.safetensors` file, beside it first and then renamed.
+
+    The same content gives the same bytes: the metadata goes into one entry of the header, as safetensors writes
+    several entries in random order.
+    """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise WeightsError(f"Weights are written as .safetensors, not {path.name}; give a name that ends so.")
@@ -137,7 +144,7 @@ def write_safetensors(state: Mapping[str, Tensor], path: str | Path, metadata: M
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
     os.close(handle)
     try:
-        safetensors.torch.save_file(tensors, temporary, dict(metadata))
+        safetensors.torch.save_file(tensors, temporary, {METADATA_KEY: json.dumps(dict(metadata))})
         # mkstemp creates the file for its owner alone; weights are shared like any other file
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
@@ -145,15 +152,15 @@ def write_safetensors(state: Mapping[str, Tensor], path: str | Path, metadata: M
         Path(temporary).unlink(missing_ok=True)
 
 
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """The string metadata in the header of a `.safetensors` file; empty where there is none."""
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What `write_safetensors` was given as metadata; empty where the file is not one of its own."""
     if not Path(path).is_file():
         raise WeightsError(
             f"The weights file {path} does not exist; give the path of a file on this machine."
         )
     try:
         with safetensors.safe_open(path, framework="pt") as stream:
-            return stream.metadata() or {}
+            return json.loads((stream.metadata() or {}).get(METADATA_KEY, "{}"))
     except safetensors.SafetensorError as error:
         raise WeightsError(
             f"The weights file {path} is damaged ({error}); fetch or save it again."

@@ -31,7 +31,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     write_safetensors({"a": torch.zeros(1)}, path, {})
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        write_safetensors({"a": torch.ones(1)}, path, {"name": 1})
+        write_safetensors({"a": torch.ones(1)}, path, {"name": object()})
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
@@ -131,3 +131,11 @@ def test_misfit_lists_every_kind_of_problem_and_changes_nothing():
 def test_long_lists_are_counted():
     with pytest.raises(WeightsError, match="unexpected k0, k1, k2, k3, k4 and 15 more"):
         load_strict(nn.Identity(), {f"k{i}": torch.zeros(1) for i in range(20)}, "here")
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    state = {"a": torch.arange(3.0), "b": torch.ones(2)}
+    metadata = {name: name for name in ("name", "settings", "preprocess", "more")}
+    for number in range(8):
+        write_safetensors(state, tmp_path / f"{number}.safetensors", metadata)
+    assert len({sha256_file(tmp_path / f"{number}.safetensors") for number in range(8)}) == 1
