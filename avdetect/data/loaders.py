@@ -27,7 +27,10 @@ Augment = Callable[..., Any]
 
 
 class PreparedRows(Dataset):
-    """Rows of a prepared set (`PreparedSet.rows`), one item a clip; base of the datasets below."""
+    """Rows of a prepared set (`PreparedSet.rows`), one item a clip; base of the datasets below.
+
+    Index `i + r * len(self)` is clip i drawn for the r-th time again in this epoch, with other random numbers.
+    """
 
     def __init__(self, prepared: PreparedSet, rows: pd.DataFrame, training: bool = False, seed: int = 0):
         if rows.empty:
@@ -42,6 +45,13 @@ class PreparedRows(Dataset):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.sample(index % len(self), self.rng(index))
+
+    def sample(self, index: int, rng: np.random.Generator) -> Any:
+        """The item of a clip, drawn with `rng`."""
+        raise NotImplementedError
 
     @property
     def labels(self) -> np.ndarray:
@@ -106,8 +116,7 @@ class FaceCropDataset(PreparedRows):
             raise ConfigError(f"unknown choice of track {track!r}: one of prominent, any")
         self.preprocess, self.crops, self.augment, self.track = preprocess, crops, augment, track
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = self.rng(index)
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         with self.naming(index), self.open(index) as file:
             counts = np.array([track["crops"] for track in file.meta["tracks"]])
             images = np.stack([file.crop(track, k) for track, k in self._choose(counts, rng)])
@@ -149,7 +158,7 @@ class VoiceDataset(PreparedRows):
         super().__init__(prepared, rows, training, seed)
         self.preprocess, self.windows, self.augment = preprocess, windows, augment
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         with self.naming(index), self.open(index) as file:
             audio = file.audio()
             if audio is None or not audio.size:
@@ -157,7 +166,7 @@ class VoiceDataset(PreparedRows):
         if not self.training:
             windows, _ = self.preprocess(audio)
             return self.item(index, x=windows[torch.from_numpy(spread(len(windows), self.windows))])
-        rng, size = self.rng(index), self.preprocess.window_samples
+        size = self.preprocess.window_samples
         if audio.size > size:
             start = int(rng.integers(audio.size - size + 1))
             audio = audio[start : start + size]
@@ -199,8 +208,7 @@ class LipSyncDataset(PreparedRows):
         self.preprocess, self.frames, self.context, self.spans = preprocess, frames, context, spans
         self.augment = augment
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = self.rng(index)
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         with self.naming(index), self.open(index) as file:
             audio = file.audio()
             lengths = [track["mouths"] for track in file.meta["tracks"]]
@@ -243,7 +251,7 @@ class ClipDataset(PreparedRows):
     Join with `collate_fn=list`.
     """
 
-    def __getitem__(self, index: int) -> tuple[dict[str, Any], Clip]:
+    def sample(self, index: int, rng: np.random.Generator) -> tuple[dict[str, Any], Clip]:
         row = self._rows[index]
         with self.naming(index):
             return row, self.prepared.load(row)

@@ -19,6 +19,7 @@ from avdetect.fusion import stack_features
 from avdetect.training.checkpoints import load_state, save_state
 
 SHARD = 64  # clips in a file
+SYNC_CLIPS = 400
 
 
 class EvidenceStore:
@@ -34,7 +35,7 @@ class EvidenceStore:
         digest = hashlib.sha256()
         for encoder in encoders.values():
             for value in encoder.state_dict().values():
-                digest.update(value.contiguous().numpy().tobytes())
+                digest.update(value.cpu().contiguous().numpy().tobytes())
         self.folder = folder / digest.hexdigest()[:12]
         self._rows: dict[str, list[Evidence]] = {}
 
@@ -89,6 +90,32 @@ class EvidenceStore:
             name: stage_label(table, stage).astype("Float64").to_numpy(float, na_value=np.nan)
             for name, stage in stages.items()
         }
+
+    def sync_pairs(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Truth and lip-sync logit (2N,) of N genuine clips, each in sync (0) and with its sound shifted (1).
+
+        Few datasets hold labelled out-of-sync clips; shifted genuine ones mean the same everywhere. The sound goes
+        round, by 0.2 to 0.6 s either way; at most `SYNC_CLIPS` clips.
+        """
+        table, rows = self.table(split), self.rows(split)
+        genuine = np.flatnonzero(
+            table["label"].eq(0).fillna(False).to_numpy(bool) & [row.sync is not None for row in rows]
+        )
+        rng = np.random.default_rng(0)
+        truth, logits = [], []
+        for index in rng.permutation(genuine)[:SYNC_CLIPS]:
+            clip = self.prepared.load(table.iloc[index])
+            shift = int(rng.choice([-1, 1]) * rng.uniform(0.2, 0.6) * clip.settings.sample_rate)
+            clip.audio = np.roll(clip.audio, shift)
+            shifted = collect_evidence(clip, {"lipsync": self.encoders["lipsync"]}).sync
+            if shifted is not None:
+                truth += [0.0, 1.0]
+                logits += [rows[index].sync.logit, shifted.logit]
+        if not truth:
+            raise DataError(
+                f"no genuine {split} clip has a talking face to calibrate lip-sync on: take lipsync out"
+            )
+        return np.array(truth), np.array(logits)
 
     def features(self, split: str) -> dict[str, Tensor]:
         """Input of the fusion head, with `label` and `own`, of all clips that have a label and any evidence."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 from avdetect.errors import AvdetectError, ConfigError
 from avdetect.recipes.run_folder import RunFolder, open_run
 
-STAGES = ("index", "prepare", "visual", "audio", "lipsync", "fusion", "calibrate", "test")
+MODALITIES = ("visual", "audio", "lipsync")
+STAGES = ("index", "prepare", *MODALITIES, "fusion", "calibrate", "test")
 
 
 def run_recipe(config: dict[str, Any]) -> RunFolder:
@@ -29,25 +31,32 @@ def _run(config: dict[str, Any], console: Console) -> RunFolder:
     from avdetect.recipes.stages import Context
 
     wanted = _wanted(config)
-    run, continues = open_run(config, STAGES[-1])
-    console.print(f"run folder  {run.path}{'  (continued)' if continues else ''}", markup=False)
-    context = Context(config, run, lambda line: console.print(line, markup=False))
+    processes = PartialState()  # one, unless started by `accelerate launch` or `torchrun`
+
+    def say(line: str) -> None:
+        if processes.is_main_process:
+            console.print(line, markup=False)
+
+    opened: list[Any] = list(open_run(config, STAGES[-1])) if processes.is_main_process else [None, None]
+    run, continues = broadcast_object_list(opened)
+    say(f"run folder  {run.path}{'  (continued)' if continues else ''}")
+    context = Context(config, run, processes, say)
     started = time.perf_counter()
     for stage in wanted:
         if run.result(stage) is not None:
-            console.print(f"{stage}  done before", markup=False)
-            continue
-        _stage_function(context, stage)()
-    console.print(f"finished in {time.perf_counter() - started:.0f} s", markup=False)
+            say(f"{stage}  done before")
+        elif stage in MODALITIES:
+            context.train_encoder(stage)
+        elif stage == "fusion":
+            context.fusion()
+        else:  # work for one process; the others find it done
+            with processes.main_process_first():
+                if run.result(stage) is None:
+                    getattr(context, stage)()
+    say(f"finished in {time.perf_counter() - started:.0f} s")
     if run.result("test") is not None:
         context.summary()
     return run
-
-
-def _stage_function(context, stage: str) -> Callable[[], None]:
-    if stage in ("visual", "audio", "lipsync"):
-        return lambda: context.train_encoder(stage)
-    return getattr(context, stage)
 
 
 def _wanted(config: dict[str, Any]) -> list[str]:
@@ -55,8 +64,8 @@ def _wanted(config: dict[str, Any]) -> list[str]:
     if unknown:
         raise ConfigError(f"unknown stage {unknown[0]!r}: choose of {', '.join(STAGES)}")
     modalities = config["modalities"]
-    foreign = [name for name in modalities if name not in ("visual", "audio", "lipsync")]
+    foreign = [name for name in modalities if name not in MODALITIES]
     if foreign or not modalities:
         raise ConfigError("modalities must name some of visual, audio, lipsync")
-    skipped = {"visual", "audio", "lipsync"} - set(modalities)
+    skipped = set(MODALITIES) - set(modalities)
     return [stage for stage in STAGES if stage in config["stages"] and stage not in skipped]

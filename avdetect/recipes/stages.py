@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 
 from avdetect.data import Manifest, read_format, require_both_classes
 from avdetect.data.demo import make_demo
@@ -36,6 +37,7 @@ from avdetect.recipes.evidence_store import EvidenceStore
 from avdetect.recipes.run_folder import RunFolder, write_json
 from avdetect.recipes.tasks import encoder_task
 from avdetect.training import FitSettings, FusionTask, fit
+from avdetect.training.checkpoints import load_state, save_state
 from avdetect.training.history import History
 from avdetect.weights import sha256_file
 
@@ -48,8 +50,10 @@ DEMO_NOTE = (
 class Context:
     """A run: its configuration, its folder, and what the stages so far have made."""
 
-    def __init__(self, config: dict[str, Any], run: RunFolder, say: Callable[[str], None]):
-        self.config, self.run, self.say = config, run, say
+    def __init__(
+        self, config: dict[str, Any], run: RunFolder, processes: PartialState, say: Callable[[str], None]
+    ):
+        self.config, self.run, self.processes, self.say = config, run, processes, say
         self.modalities: list[str] = config["modalities"]
         self.history = History(run.path / "history.jsonl")
 
@@ -139,18 +143,20 @@ class Context:
         train = self.config["train"][modality]
         task = encoder_task(modality, encoder, self.prepared, train, self.config["seed"])
         result = fit(task, self._fit_settings(train), self.run.checkpoints(modality), self.history, self.say)
-        save_encoder(encoder.eval(), self._weights(modality))
-        self.run.finish(
-            modality,
-            {
-                "encoder": config["name"],
-                "parameters": sum(p.numel() for p in encoder.parameters()),
-                "selected_on": "validation",
-                "best_epoch": result.best_epoch,
-                "epochs": result.epochs,
-                "validation": result.metrics,
-            },
-        )
+        if self.processes.is_main_process:
+            save_encoder(encoder.eval(), self._weights(modality))
+            self.run.finish(
+                modality,
+                {
+                    "encoder": config["name"],
+                    "parameters": sum(p.numel() for p in encoder.parameters()),
+                    "selected_on": "validation",
+                    "best_epoch": result.best_epoch,
+                    "epochs": result.epochs,
+                    "validation": result.metrics,
+                },
+            )
+        self.processes.wait_for_everyone()
 
     def _fit_settings(self, train: dict[str, Any]) -> FitSettings:
         return FitSettings(**{"seed": self.config["seed"], **train["fit"]})
@@ -163,7 +169,7 @@ class Context:
         absent = [name for name in self.modalities if not self._weights(name).exists()]
         if absent:
             raise ConfigError(f"the {absent[0]} stage has not run in this folder: add it to stages")
-        return {name: load_encoder(self._weights(name)).eval() for name in self.modalities}
+        return {name: load_encoder(self._weights(name)).to(self.processes.device) for name in self.modalities}
 
     @cached_property
     def evidence(self) -> EvidenceStore:
@@ -172,7 +178,8 @@ class Context:
     # -- fusion ---------------------------------------------------------------------------------------------
 
     def fusion(self) -> None:
-        train, val = self.evidence.features("train"), self.evidence.features("val")
+        with self.processes.main_process_first():  # the others read what it has written
+            train, val = self.evidence.features("train"), self.evidence.features("val")
         torch.manual_seed(self.config["seed"])
         head = FusionHead(self.evidence.dims)
         result: dict[str, Any] = {"note": "one modality: its encoder's logit is the fused one"}
@@ -187,8 +194,10 @@ class Context:
                 "best_epoch": fitted.best_epoch,
                 "validation": fitted.metrics,
             }
-        torch.save(head.eval().state_dict(), self.run.path / "checkpoints" / "fusion.pt")
-        self.run.finish("fusion", result)
+        if self.processes.is_main_process:
+            save_state(head.cpu().eval().state_dict(), self.run.path / "checkpoints" / "fusion.pt")
+            self.run.finish("fusion", result)
+        self.processes.wait_for_everyone()
 
     @cached_property
     def head(self) -> FusionHead:
@@ -196,7 +205,7 @@ class Context:
         if not path.exists():
             raise ConfigError("the fusion stage has not run in this folder: add it to stages")
         head = FusionHead(self.evidence.dims)
-        head.load_state_dict(torch.load(path, weights_only=True))
+        head.load_state_dict(load_state(path))
         return head.eval()
 
     def calibrate(self) -> None:
@@ -206,6 +215,8 @@ class Context:
         calibration, thresholds = {}, {}
         for name in ["fused", *self.modalities]:
             truth, logit = truths[name], logits[name]
+            if name == "lipsync":
+                truth, logit = self.evidence.sync_pairs("val")
             usable = np.isfinite(truth) & np.isfinite(logit)
             fitted = fit_platt(truth[usable].astype(int), logit[usable])
             band = choose_thresholds(truth[usable].astype(int), fitted(logit[usable]), max_fpr=rate)

@@ -161,3 +161,20 @@ def test_killed_in_every_stage_ends_with_the_same_metrics(tmp_path, smoke_run, s
     assert killed == whole
     scores = [pd.read_parquet(r / "scores.parquet") for r in (run, smoke_run)]
     pd.testing.assert_frame_equal(*scores)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path, smoke_overrides):
+    """Two real processes on the CPU: one run folder, every stage once."""
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    done = subprocess.run(
+        [sys.executable, *launch, *RECIPE, *smoke_overrides],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs" / "dfdc_fusion").iterdir()
+    assert json.loads((run / "metrics.json").read_text())["n_clips"] == 6
+    assert done.stderr.count("visual  epoch 1/1") == 1

@@ -18,6 +18,11 @@ from avdetect.training.sampling import BalancedBatches
 from avdetect.training.tasks import clip_metrics
 
 
+class Cyclic(TensorDataset):
+    def __getitem__(self, index):
+        return super().__getitem__(index % 64)
+
+
 class Toy:
     """Two-dimensional points; dropout makes training depend on the random numbers of each epoch."""
 
@@ -29,7 +34,7 @@ class Toy:
         y = (x.sum(1) + 0.8 * torch.randn(64, generator=generator) > 0).long()
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1))
-        data = TensorDataset(x, y, torch.arange(64))
+        data = Cyclic(x, y, torch.arange(64))
         self.sampler = BalancedBatches(y.numpy(), 16, seed=3)
         self.train_loader = DataLoader(data, batch_sampler=self.sampler)
         self.val_loader = DataLoader(data, batch_size=10)
