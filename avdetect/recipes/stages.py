@@ -63,7 +63,9 @@ class Context:
         data = self.config["data"]
         roots = data["root"] if isinstance(data["root"], list) else [data["root"]]
         parts = [self._read_root(root) for root in roots]
-        manifest = Manifest.join(parts, check=False)
+        manifest = parts[0] if len(parts) == 1 else Manifest.join(parts, check=False)
+        for note in manifest.notes:
+            self.say(f"found  {note}")
         if data["where"]:
             manifest = manifest.where(data["where"])
         unlabelled = int(manifest.table["label"].isna().sum())
@@ -79,7 +81,8 @@ class Context:
                 split=split_by_source(manifest.table, fractions, self.config["seed"])
             )
             manifest = Manifest(table, name=manifest.name).check()
-        require_both_classes(manifest.table, "clip", manifest.name)
+        if any(stage in self.config["stages"] for stage in (*self.modalities, "fusion")):
+            require_both_classes(manifest.table, "clip", manifest.name)  # now, not after hours of preparing
         for line in manifest.summary().splitlines():
             self.say(f"found  {line}")
         manifest.write(self.run.path / "manifest.csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch.utils.data import DataLoader
 
 from avdetect.data import PreparedSet, require_both_classes
@@ -51,7 +52,9 @@ def _visual(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], s
         track="any",
     )
     val_set = FaceCropDataset(prepared, val, pre, settings["val_crops"])
-    return EncoderTask("visual", encoder, *_loaders(dataset, val_set, settings, seed), settings["smoothing"])
+    groups = train["source"].fillna(train["key"]).to_numpy() if settings["pair_by_source"] else None
+    loaders = _loaders(dataset, val_set, settings, seed, groups=groups)
+    return EncoderTask("visual", encoder, *loaders, settings["smoothing"])
 
 
 def _audio(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int) -> Task:
@@ -84,11 +87,16 @@ def _lipsync(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], 
 
 
 def _loaders(
-    train: PreparedRows, val: PreparedRows, settings: dict[str, Any], seed: int, balanced: bool = True
+    train: PreparedRows,
+    val: PreparedRows,
+    settings: dict[str, Any],
+    seed: int,
+    balanced: bool = True,
+    groups: np.ndarray | None = None,
 ) -> tuple[DataLoader, DataLoader]:
     size, batches, workers = settings["batch"], settings["batches_per_epoch"], settings["loader_workers"]
     sampler = (
-        BalancedBatches(train.labels, size, seed, batches)
+        BalancedBatches(train.labels, size, seed, batches, groups)
         if balanced
         else ShuffledBatches(len(train), size, seed, batches)
     )

@@ -16,16 +16,29 @@ class BalancedBatches(Sampler[list[int]]):
     samples, so that a dataset can draw other crops for it (`PreparedRows`).
 
     labels: (N,) of 0 and 1; batches: how many make an epoch (default: until the larger class was seen once).
+    groups: (N,) names; where given, a sample stands beside one of the other class from its own group, if there is
+    one. Real and fake of one recording then differ in the manipulation alone.
     """
 
-    def __init__(self, labels: np.ndarray, batch_size: int, seed: int, batches: int | None = None):
+    def __init__(
+        self,
+        labels: np.ndarray,
+        batch_size: int,
+        seed: int,
+        batches: int | None = None,
+        groups: np.ndarray | None = None,
+    ):
         self.batch_size, self.drop_last = 2 * max(1, batch_size // 2), True  # accelerate asks for both
-        self.count = len(labels)
-        self.classes = [np.flatnonzero(np.asarray(labels) == value) for value in (0, 1)]
+        self.labels = np.asarray(labels)
+        self.classes = [np.flatnonzero(self.labels == value) for value in (0, 1)]
         self.half = self.batch_size // 2
         self.seed = seed
         self.batches = batches or -(-max(len(members) for members in self.classes) // self.half)
         self.epoch = 0
+        self.groups = None if groups is None else np.asarray(groups)
+        self._of_group: dict[tuple[str, int], list[int]] = {}
+        for index, name in enumerate(self.groups if self.groups is not None else ()):
+            self._of_group.setdefault((name, int(self.labels[index])), []).append(index)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -36,10 +49,21 @@ class BalancedBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         needed = self.batches * self.half
-        real, fake = (_repeat_shuffled(members, needed, self.count, rng) for members in self.classes)
-        for start in range(0, needed, self.half):
-            pairs = zip(real[start : start + self.half], fake[start : start + self.half], strict=True)
-            yield [int(index) for pair in pairs for index in pair]
+        real, fake = (_repeat_shuffled(members, needed, rng) for members in self.classes)
+        if self.groups is not None:
+            self._pair(real, fake, rng)
+        flat = np.stack([real, fake], 1).ravel()
+        flat += len(self.labels) * _times_drawn(flat)
+        for start in range(0, 2 * needed, self.batch_size):
+            yield [int(index) for index in flat[start : start + self.batch_size]]
+
+    def _pair(self, real: np.ndarray, fake: np.ndarray, rng: np.random.Generator) -> None:
+        """Give every even real a fake of its group, and every odd fake a real of its group."""
+        for place in range(len(real)):
+            leader, follower, wanted = (real, fake, 1) if place % 2 == 0 else (fake, real, 0)
+            partners = self._of_group.get((self.groups[leader[place]], wanted))
+            if partners:
+                follower[place] = partners[rng.integers(len(partners))]
 
 
 class ShuffledBatches(Sampler[list[int]]):
@@ -61,11 +85,22 @@ class ShuffledBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         size = self.batch_size
-        order = _repeat_shuffled(self.members, self.batches * size, len(self.members), rng)
+        order = _repeat_shuffled(self.members, self.batches * size, rng)
+        order += len(self.members) * _times_drawn(order)
         for start in range(0, len(order), size):
             yield [int(index) for index in order[start : start + size]]
 
 
-def _repeat_shuffled(members: np.ndarray, needed: int, count: int, rng: np.random.Generator) -> np.ndarray:
+def _repeat_shuffled(members: np.ndarray, needed: int, rng: np.random.Generator) -> np.ndarray:
     rounds = -(-needed // len(members))
-    return np.concatenate([rng.permutation(members) + count * number for number in range(rounds)])[:needed]
+    return np.concatenate([rng.permutation(members) for _ in range(rounds)])[:needed]
+
+
+def _times_drawn(order: np.ndarray) -> np.ndarray:
+    """For each entry how often the same value stands before it."""
+    by_value = np.argsort(order, kind="stable")
+    ordered = order[by_value]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    times = np.empty(len(order), np.int64)
+    times[by_value] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    return times

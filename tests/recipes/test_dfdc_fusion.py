@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,36 @@ def test_one_class_alone_is_refused(tmp_path, smoke_run, run_python):
     )
     assert done.returncode == 1
     assert "one class alone" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def fakes_alone(tmp_path, demo_clips) -> Path:
+    """A DFDC part with one fake and the entry of a file that is not there."""
+    part = tmp_path / "dfdc" / "dfdc_train_part_0"
+    part.mkdir(parents=True)
+    shutil.copy(demo_clips[0], part / "aaaaaaaaaa.mp4")
+    fake = {"label": "FAKE", "split": "train", "original": "cccccccccc.mp4"}
+    (part / "metadata.json").write_text(json.dumps({"aaaaaaaaaa.mp4": fake, "bbbbbbbbbb.mp4": fake}))
+    return tmp_path / "dfdc"
+
+
+def test_a_part_of_fakes_is_indexed_and_prepared_but_not_trained_on(fakes_alone, tmp_path, run_python):
+    done = run_python(*RECIPE, f"data.root={fakes_alone}", "stages=[index,prepare]", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "bbbbbbbbbb.mp4" in done.stderr and "1 clips: 1 ok" in done.stderr
+    done = run_python(*RECIPE, f"data.root={fakes_alone}", cwd=tmp_path)
+    assert done.returncode == 1 and "one class alone" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_part_of_fakes_joined_with_the_demo_set_is_trained_on(
+    fakes_alone, smoke_run, tmp_path, run_python, smoke_overrides
+):
+    roots = f"data.root=[{fakes_alone},{smoke_run / 'manifest.csv'}]"
+    done = run_python(
+        *RECIPE, *smoke_overrides, roots, "modalities=[visual]", "stages=[index,prepare,visual]", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "bbbbbbbbbb.mp4" in done.stderr and "visual  epoch 1/1" in done.stderr
 
 
 def test_one_modality_alone_makes_a_detector(tmp_path, smoke_run, smoke_overrides, run_python, demo_clips):

@@ -24,6 +24,19 @@ def test_balanced_batches_alternate_and_follow_from_the_epoch():
     assert list(sampler) == first
 
 
+def test_paired_batches_join_real_and_fake_of_one_source():
+    labels = np.array([0, 1, 1, 0, 1, 0])
+    groups = np.array(["a", "a", "a", "b", "b", "c"])
+    pairs = [
+        tuple(np.array(batch) % 6) for batch in BalancedBatches(labels, 2, seed=0, batches=200, groups=groups)
+    ]
+    assert all(labels[real] == 0 and labels[fake] == 1 for real, fake in pairs)
+    same = [groups[real] == groups[fake] for real, fake in pairs]
+    lone = [5 in pair for pair in pairs]  # group c has no fake
+    assert all(s or x for s, x in zip(same, lone, strict=True))
+    assert {index for pair in pairs for index in pair} == set(range(6))
+
+
 def test_shuffled_batches_see_everything():
     sampler = ShuffledBatches(10, 5, seed=1)
     assert sorted(np.concatenate(list(sampler))) == list(range(10))
