@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -141,25 +143,36 @@ class _Fit:
         self.train_loader.iteration = self.epoch  # accelerate counts by itself, from 0 after a resume
         self.model.train()
         sums: dict[str, float] = {}
-        batches = 0
-        for batch in self.train_loader:
-            self._set_lr()
-            self.optimizer.zero_grad()
-            with self.accelerator.autocast():
-                losses = self.task.step(self.model, batch)
-            if not torch.isfinite(losses["loss"]):
-                raise ConfigError(
-                    f"the {self.task.name} loss became {losses['loss'].item()} in epoch {self.epoch + 1}: "
-                    "lower the learning rate or set precision=no"
-                )
-            self.accelerator.backward(losses["loss"])
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-            self.optimizer.step()
-            self.step_count += 1
-            batches += 1
-            for key, value in losses.items():
-                sums[key] = sums.get(key, 0.0) + float(value.detach())
-        return {key: value / batches for key, value in sums.items()}
+        with self._bar() as bar:
+            shown = bar.add_task(f"{self.task.name}  epoch {self.epoch + 1}", total=len(self.train_loader))
+            for batch in self.train_loader:
+                for key, value in self._step(batch).items():
+                    sums[key] = sums.get(key, 0.0) + float(value.detach())
+                bar.advance(shown)
+        return {key: value / len(self.train_loader) for key, value in sums.items()}
+
+    def _step(self, batch: Any) -> dict[str, Tensor]:
+        self._set_lr()
+        self.optimizer.zero_grad()
+        with self.accelerator.autocast():
+            losses = self.task.step(self.model, batch)
+        if not torch.isfinite(losses["loss"]):
+            raise ConfigError(
+                f"the {self.task.name} loss became {losses['loss'].item()} in epoch {self.epoch + 1}: "
+                "lower the learning rate or set precision=no"
+            )
+        self.accelerator.backward(losses["loss"])
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.step_count += 1
+        return losses
+
+    def _bar(self) -> Progress:
+        """On a terminal only, and gone when the epoch is over: its line of numbers stays."""
+        console = Console(stderr=True)
+        shown = console.is_terminal and self.accelerator.is_main_process
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        return Progress(*columns, console=console, transient=True, disable=not shown)
 
     def _set_lr(self) -> None:
         s = self.settings
@@ -215,10 +228,10 @@ class _Fit:
             since = len(self.rows) - 1 - self._best()
             if since and since % max(1, self.settings.patience // 2) == 0:
                 self.lr_factor *= 0.1
-        name = self.settings.monitor.removeprefix("-")
+        others = "".join(f"  {key} {value:.4f}" for key, value in val.items() if key != "loss")
         self.report(
             f"{self.task.name}  epoch {row['epoch']}/{self.settings.epochs}  loss {train['loss']:.4f}  "
-            f"validation loss {val['loss']:.4f}  {name} {val[name]:.4f}  {self.seconds:.0f} s"
+            f"validation loss {val['loss']:.4f}{others}  {self.seconds:.0f} s"
         )
         if self.log:
             for key, value in row.items():

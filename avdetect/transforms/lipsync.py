@@ -38,7 +38,7 @@ class LipSyncPreprocess(Settings):
         evidence.
         """
         _check_mouths(mouths)
-        frames = torch.from_numpy(np.ascontiguousarray(mouths)).to(torch.float32).div_(255.0).unsqueeze(0)
+        frames = torch.tensor(mouths).to(torch.float32).div_(255.0).unsqueeze(0)
         size = (self.mouth_size, self.mouth_size)
         if frames.shape[-2:] != size and len(mouths):
             frames = F.interpolate(frames, size=size, mode="bilinear", antialias=True, align_corners=False)

@@ -39,7 +39,7 @@ class VisualPreprocess(Settings):
         Bilinear with antialiasing, as Pillow does it, and only where S differs from `size`.
         """
         _check_crops(crops)
-        x = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).to(torch.float32)
+        x = torch.tensor(crops).permute(0, 3, 1, 2).to(torch.float32)  # a copy: `crops` may be read-only
         if x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(
                 x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
