@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch.utils.data import DataLoader
 
 from avdetect.data import PreparedSet, require_both_classes
@@ -52,9 +51,7 @@ def _visual(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], s
         track="any",
     )
     val_set = FaceCropDataset(prepared, val, pre, settings["val_crops"])
-    groups = train["source"].fillna(train["key"]).to_numpy() if settings["pair_by_source"] else None
-    loaders = _loaders(dataset, val_set, settings, seed, groups=groups)
-    return EncoderTask("visual", encoder, *loaders, settings["smoothing"])
+    return EncoderTask("visual", encoder, *_loaders(dataset, val_set, settings, seed), settings["smoothing"])
 
 
 def _audio(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int) -> Task:
@@ -87,19 +84,15 @@ def _lipsync(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], 
 
 
 def _loaders(
-    train: PreparedRows,
-    val: PreparedRows,
-    settings: dict[str, Any],
-    seed: int,
-    balanced: bool = True,
-    groups: np.ndarray | None = None,
+    train: PreparedRows, val: PreparedRows, settings: dict[str, Any], seed: int, balanced: bool = True
 ) -> tuple[DataLoader, DataLoader]:
     size, batches, workers = settings["batch"], settings["batches_per_epoch"], settings["loader_workers"]
-    sampler = (
-        BalancedBatches(train.labels, size, seed, batches, groups)
-        if balanced
-        else ShuffledBatches(len(train), size, seed, batches)
-    )
+    if balanced:
+        rows = train.table
+        groups = rows["source"].fillna(rows["key"]).to_numpy() if settings["pair_by_source"] else None
+        sampler = BalancedBatches(train.labels, size, seed, batches, groups)
+    else:
+        sampler = ShuffledBatches(len(train), size, seed, batches)
     keep = workers > 0
     return (
         DataLoader(
