@@ -5,6 +5,7 @@ Heavy libraries are imported inside the commands: `avdetect --help` must answer 
 
 from __future__ import annotations
 
+import gc
 import glob
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ def main() -> None:
     except AvdetectError as error:
         complain(str(error))
         raise SystemExit(1) from None
+    finally:
+        gc.freeze()  # else the interpreter searches all of torch for garbage on its way out: most of a second
 
 
 def complain(message: str) -> None:
@@ -77,6 +80,7 @@ def predict(
     for message in failed:
         complain(message)
     if files:
+        gc.disable()  # importing torch makes a million objects: looking for garbage among them takes a second
         from avdetect.scan import predict_files
 
         unread = predict_files(files, bundle, as_json, report, complain)

@@ -112,6 +112,14 @@ def load_bundle(folder: str | Path) -> Bundle:
         ) from error
 
 
+def clip_settings_of(folder: str | Path) -> ClipSettings:
+    """How a bundle wants media to be read, from its card alone. Raises WeightsError as `load_bundle` does."""
+    card = _read_card(Path(folder))
+    if "clip" not in card:
+        raise WeightsError(f"{Path(folder) / 'card.json'} does not say how media is read: {HOW_TO_GET_ONE}")
+    return ClipSettings.from_dict(card["clip"])
+
+
 def find_bundle(named: str | Path | None = None) -> Path:
     """The bundle to use: the named one, `$AVDETECT_BUNDLE`, or the newest below ./runs."""
     if named is not None:

@@ -51,7 +51,10 @@ class Detector:
 
     def analyse(self, path: str | Path) -> Analysis:
         """As `predict`, with the clip and the evidence for those who want to see why."""
-        clip = read_clip(path, self.bundle.clip, self.faces)
+        return self.judge(read_clip(path, self.bundle.clip, self.faces))
+
+    def judge(self, clip: Clip) -> Analysis:
+        """As `analyse`, for a clip that was read with `bundle.clip`."""
         timing = dict(clip.timing_s)
         started = time.perf_counter()
         evidence = collect_evidence(clip, self.bundle.encoders)

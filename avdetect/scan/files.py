@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
-import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 
-from avdetect.errors import AvdetectError
-from avdetect.inference import Detector
+from avdetect.errors import AvdetectError, WeightsError
+from avdetect.inference import Bundle, Detector, clip_settings_of, find_bundle, load_bundle
 from avdetect.inference.verdict import Verdict, render
+from avdetect.media import ClipSettings, FaceDetector, read_clip
+from avdetect.media.faces import default_detector
 
 
 def predict_files(
@@ -26,48 +29,66 @@ def predict_files(
 
     report: one HTML page of all verdicts, written at the end. Raises WeightsError if there is no detector.
     """
-    started = time.perf_counter()
-    detector = Detector.load(bundle)
-    load_s = time.perf_counter() - started
-    out, progress = Console(highlight=False), Console(stderr=True, highlight=False)
+    folder = find_bundle(bundle)
+    settings = clip_settings_of(folder)
     if bundle is None:
-        complain(f"using the detector in {detector.bundle.folder}")
+        complain(f"using the detector in {folder}")
     failed = 0
     pages: list[tuple] = []
-    with progress.status("") as status:
+    progress = Console(stderr=True, highlight=False)
+    faces = default_detector()
+    with ThreadPoolExecutor(1) as background, progress.status("") as status:
+        # Importing and loading the networks takes as long as reading a clip: both at once. Only now, as the face
+        # detector imports torchvision too, and two threads must not import one package at the same time.
+        loading = background.submit(load_bundle, folder)
         for number, path in enumerate(files, start=1):
             status.update(f"{number} of {len(files)}: {path.name}")
             try:
-                verdict = _judge(detector, path, pages if report else None)
+                verdict = _judge(loading, settings, faces, path, pages if report else None)
+            except WeightsError:
+                raise
             except AvdetectError as error:
                 failed += 1
                 complain(str(error))
-                continue
             except Exception as error:  # a defect of ours must not cost the other files their answer
                 failed += 1
-                complain(
-                    f"{path} could not be judged because of an internal error ({type(error).__name__}: {error})"
-                )
-                continue
-            verdict.timing_s = {"load": round(load_s, 3), **verdict.timing_s}
-            if as_json:
-                print(json.dumps(verdict.to_dict(), allow_nan=False), flush=True)
+                what = f"{type(error).__name__}: {error}"
+                complain(f"{path} could not be judged because of an internal error ({what})")
             else:
-                render(verdict, out)
-    if report is not None and pages:
+                _show(verdict, as_json)
+            if not gc.isenabled():  # the command line puts it off until all is imported
+                gc.freeze()
+                gc.enable()
+        loading.result()
+    if pages:
         _write(pages, report)
-    sys.stdout.flush()
     return failed
 
 
-def _judge(detector: Detector, path: Path, pages: list[tuple] | None) -> Verdict:
-    if pages is None:
-        return detector.predict(path)
-    from avdetect.report import gather_pictures
+def _judge(
+    loading: Future[Bundle],
+    settings: ClipSettings,
+    faces: FaceDetector,
+    path: Path,
+    pages: list[tuple] | None,
+) -> Verdict:
+    clip = read_clip(path, settings, faces)
+    started = time.perf_counter()
+    detector = Detector(loading.result())
+    clip.timing_s = {"load": time.perf_counter() - started, **clip.timing_s}
+    analysis = detector.judge(clip)
+    if pages is not None:
+        from avdetect.report import gather_pictures
 
-    analysis = detector.analyse(path)
-    pages.append((analysis.verdict, gather_pictures(analysis, detector.bundle)))
+        pages.append((analysis.verdict, gather_pictures(analysis, detector.bundle)))
     return analysis.verdict
+
+
+def _show(verdict: Verdict, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(verdict.to_dict(), allow_nan=False), flush=True)
+    else:
+        render(verdict, Console(highlight=False))
 
 
 def _write(pages: list[tuple], report: Path) -> None:
