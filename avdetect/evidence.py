@@ -16,6 +16,7 @@ from avdetect.encoders import Encoder
 from avdetect.media import Clip, FaceTrack
 
 MODALITIES = ("visual", "audio", "lipsync")
+SCALARS = {"visual": 2, "audio": 2, "lipsync": 5}  # numbers beside the embedding in `Evidence.features`
 
 # Lip-sync compares windows of 0.2 s over offsets of up to 0.6 s: shorter tracks say nothing.
 MIN_SYNC_FRAMES = 15
@@ -147,6 +148,11 @@ def _arrays(values: dict[str, Any]) -> dict[str, Any]:
 
 def _pack(scalars: list[float], embedding: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(scalars, np.float32), embedding.astype(np.float32)
+
+
+def feature_dims(encoders: dict[str, Encoder]) -> dict[str, tuple[int, int]]:
+    """Per modality the number of scalars and the size of the embedding in `Evidence.features`."""
+    return {name: (SCALARS[name], encoders[name].embedding_dim) for name in MODALITIES if name in encoders}
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from avdetect.encoders import create_encoder
-from avdetect.evidence import SYNC_STRETCH_S, Evidence, TrackEvidence, collect_evidence
+from avdetect.evidence import SYNC_STRETCH_S, Evidence, TrackEvidence, collect_evidence, feature_dims
 from avdetect.media import Clip, ClipSettings, FaceTrack, MediaInfo
 
 SETTINGS = ClipSettings(crop_size=112)
@@ -46,6 +46,8 @@ def clip(tracks=(), seconds=2.4, audio="noise", **reasons):
 def test_everything_is_judged(encoders):
     evidence = collect_evidence(clip([track()]), encoders)
     assert evidence.reasons == {} and len(evidence.face.crop_logits) == 9
+    sizes = {name: tuple(map(len, parts)) for name, parts in evidence.features().items()}
+    assert sizes == feature_dims(encoders)
     assert all(np.isfinite(np.concatenate(parts)).all() for parts in evidence.features().values())
 
 

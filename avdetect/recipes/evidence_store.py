@@ -14,7 +14,7 @@ from torch import Tensor
 from avdetect.data import PreparedSet, stage_label
 from avdetect.encoders import Encoder
 from avdetect.errors import DataError
-from avdetect.evidence import Evidence, collect_evidence
+from avdetect.evidence import Evidence, collect_evidence, feature_dims
 from avdetect.fusion import stack_features
 from avdetect.training.checkpoints import load_state, save_state
 
@@ -71,16 +71,8 @@ class EvidenceStore:
 
     @property
     def dims(self) -> dict[str, tuple[int, int]]:
-        """Sizes of (scalars, embedding) per modality, from the first training clip that has it."""
-        found: dict[str, tuple[int, int]] = {}
-        for evidence in self.rows("train"):
-            for name, parts in evidence.features().items():
-                if parts is not None:
-                    found.setdefault(name, (len(parts[0]), len(parts[1])))
-        absent = [name for name in self.encoders if name not in found]
-        if absent:
-            raise DataError(f"no training clip could be judged by its {absent[0]}: take that modality out")
-        return {name: found[name] for name in self.encoders}
+        """Sizes of (scalars, embedding) per modality."""
+        return feature_dims(self.encoders)
 
     def truths(self, split: str) -> dict[str, np.ndarray]:
         """Truth (N,) of the whole clip ("fused") and of each modality alone; NaN where it is not known."""

@@ -181,13 +181,13 @@ class Context:
     # -- fusion ---------------------------------------------------------------------------------------------
 
     def fusion(self) -> None:
-        with self.processes.main_process_first():  # the others read what it has written
-            train, val = self.evidence.features("train"), self.evidence.features("val")
         torch.manual_seed(self.config["seed"])
         head = FusionHead(self.evidence.dims)
         result: dict[str, Any] = {"note": "one modality: its encoder's logit is the fused one"}
         if len(self.modalities) > 1:
             settings = self.config["train"]["fusion"]
+            with self.processes.main_process_first():  # the others read what it has written
+                train, val = self.evidence.features("train"), self.evidence.features("val")
             task = FusionTask(head, train, val, settings["batch"], settings["modality_dropout"])
             fitted = fit(
                 task, self._fit_settings(settings), self.run.checkpoints("fusion"), self.history, self.say
