@@ -1,8 +1,10 @@
 """The loop on a toy task: learns, stops, and continues after a kill as if nothing had happened."""
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from avdetect.training.history import History
 from avdetect.training.losses import binary_loss
 from avdetect.training.sampling import BalancedBatches
 from avdetect.training.tasks import clip_metrics
+
+PATHS = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 class Cyclic(TensorDataset):
@@ -77,12 +81,11 @@ def test_learns_and_keeps_the_best_epoch(tmp_path):
 
 def test_a_killed_run_continues_exactly(tmp_path):
     whole, expected = train(tmp_path / "whole")
-    process = multiprocessing.get_context("fork").Process(
-        target=train, args=(tmp_path / "killed",), kwargs={"die_in_epoch": 3}
+    # Another interpreter: a fork of this one could hang in torch's threads.
+    process = subprocess.run(
+        [sys.executable, __file__, str(tmp_path / "killed"), "3"], env=os.environ | PATHS
     )
-    process.start()
-    process.join()
-    assert process.exitcode == -9
+    assert process.returncode == -9
     resumed, result = train(tmp_path / "killed")
     assert result.best_epoch == expected.best_epoch and result.metrics == expected.metrics
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
@@ -135,3 +138,7 @@ def test_an_unknown_schedule_is_refused():
 def test_a_loss_that_explodes_is_said(tmp_path):
     with pytest.raises(ConfigError, match="lower the learning rate"):
         train(tmp_path, FitSettings(epochs=3, lr=1e30, warmup=1, clip_norm=1e30, weight_decay=0.0))
+
+
+if __name__ == "__main__":  # the process that is killed
+    train(Path(sys.argv[1]), die_in_epoch=int(sys.argv[2]))
