@@ -6,11 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from avdetect.evidence import Evidence, collect_evidence
 from avdetect.inference.bundle import Bundle, find_bundle, load_bundle
-from avdetect.inference.scoring import calibrated, fused_logits
+from avdetect.inference.scoring import calibrated_scores, fused_logits
 from avdetect.inference.verdict import Verdict, label_of
 from avdetect.inference.verdict_parts import faces_of, media_of, modalities_of, segments_of, weights_of
 from avdetect.media import Clip, FaceDetector, read_clip
@@ -65,10 +63,7 @@ class Detector:
         bundle = self.bundle
         started = time.perf_counter()
         logits = fused_logits(bundle.fusion, [evidence])
-        scores = {
-            name: calibrated(bundle, name, float(values[0])) if np.isfinite(values[0]) else None
-            for name, values in logits.items()
-        }
+        scores = calibrated_scores(bundle, {name: float(values[0]) for name, values in logits.items()})
         limits = bundle.thresholds["fused"]
         timing["fusion"] = time.perf_counter() - started
         return Verdict(

@@ -28,6 +28,22 @@ def fused_logits(head: FusionHead, clips: list[Evidence]) -> dict[str, np.ndarra
     return logits
 
 
+def calibrated_scores(bundle: Bundle, logits: dict[str, float]) -> dict[str, float | None]:
+    """P(fake) by name from the logits of one clip as `fused_logits` gives them; None where nothing was judged.
+
+    The fused calibration was fitted on clips of which mostly everything can be judged. Where one modality alone
+    can (a picture, a recording, a silent video), the fused score is that modality's own.
+    """
+    scores = {
+        name: calibrated(bundle, name, float(logit)) if math.isfinite(logit) else None
+        for name, logit in logits.items()
+    }
+    judged = [name for name in MODALITIES if scores[name] is not None]
+    if len(judged) == 1:
+        scores["fused"] = scores[judged[0]]
+    return scores
+
+
 def calibrated(bundle: Bundle, name: str, logit: float) -> float:
     """P(fake) in [0, 1] of a finite fused or encoder's logit."""
     score = float(bundle.calibration[name](logit))

@@ -31,7 +31,7 @@ from avdetect.evaluation import (
 )
 from avdetect.fusion import FusionHead
 from avdetect.inference.bundle import Bundle, load_bundle, save_bundle
-from avdetect.inference.scoring import calibrated, fused_logits
+from avdetect.inference.scoring import calibrated_scores, fused_logits
 from avdetect.media import ClipSettings
 from avdetect.recipes.evidence_store import EvidenceStore
 from avdetect.recipes.run_folder import RunFolder, write_json
@@ -276,8 +276,12 @@ class Context:
         table = self.evidence.table(split)[
             ["key", "label", "visual_label", "audio_label", "method", "source", "dataset", "kind"]
         ].reset_index(drop=True)
+        scores = [
+            calibrated_scores(bundle, {name: float(values[row]) for name, values in logits.items()})
+            for row in range(len(rows))
+        ]
         for name, column in (("fused", "score"), *((m, m) for m in self.modalities)):
-            table[column] = [calibrated(bundle, name, x) if np.isfinite(x) else None for x in logits[name]]
+            table[column] = [score[name] for score in scores]
             table[f"{column}_logit"] = logits[name]
         for name in self.modalities:
             table[f"{name}_reason"] = [row.reasons.get(name) for row in rows]

@@ -52,6 +52,18 @@ def test_prediction_equals_the_recipes_own_score(smoke_run, demo_clips):
         assert detector.predict(clip).score == pytest.approx(names[clip.name], abs=1e-4)
 
 
+def test_one_modality_alone_speaks_with_its_own_calibration(smoke_bundle, tmp_path, demo_clips):
+    from PIL import Image
+
+    from avdetect.media import frames_at
+
+    ((_, frame),) = frames_at(demo_clips[0], [0.5])
+    Image.fromarray(frame).save(tmp_path / "face.png")
+    verdict = Detector.load(smoke_bundle).predict(tmp_path / "face.png")
+    assert verdict.kind == "image" and verdict.score == verdict.modalities["visual"].score is not None
+    assert verdict.modalities["audio"].score is None and verdict.modalities["audio"].reason
+
+
 def test_nothing_judged_is_not_a_number(smoke_bundle):
     from avdetect.evidence import Evidence
 
