@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from accelerate import PartialState
 
 from avdetect.data import Manifest, read_format, require_both_classes
 from avdetect.data.demo import make_demo
+from avdetect.data.formats.dfdc import DEMO_DATASET
 from avdetect.data.prepare import PreparedSet, prepare
 from avdetect.data.splits import split_by_source
 from avdetect.encoders import Encoder, create_encoder, load_encoder, save_encoder
@@ -86,12 +88,11 @@ class Context:
         for line in manifest.summary().splitlines():
             self.say(f"found  {line}")
         manifest.write(self.run.path / "manifest.csv")
-        self.run.finish("index", {"clips": len(manifest), "demo": self._uses_demo})
+        self.run.finish("index", {"clips": len(manifest)})
 
     @property
-    def _uses_demo(self) -> bool:
-        root = self.config["data"]["root"]
-        return root is None or root == "demo" or (isinstance(root, list) and "demo" in root)
+    def _demo_alone(self) -> bool:
+        return set(self.manifest.table["dataset"]) == {DEMO_DATASET}
 
     def _read_root(self, root: str | None) -> Manifest:
         if root not in (None, "demo"):
@@ -232,8 +233,7 @@ class Context:
         self.run.finish("calibrate", {"fitted_on": "validation", "thresholds": thresholds})
 
     def _card(self) -> dict[str, Any]:
-        demo = bool((self.run.result("index") or {}).get("demo"))
-        table = self.manifest.table
+        demo, table = self._demo_alone, self.manifest.table
         return {
             "name": self.config["name"] + ("-demo" if demo else ""),
             "licence": "Apache-2.0" if demo else "as the training data",
@@ -251,13 +251,17 @@ class Context:
         """The only stage that reads the test split, once everything is chosen."""
         bundle = load_bundle(self.run.path / "bundle")
         table, frames = self._score(bundle, "test")
-        table.to_parquet(self.run.path / "scores.parquet")
+        part = self.run.path / ".scores.parquet.part"
+        table.to_parquet(part)
+        os.replace(part, self.run.path / "scores.parquet")
         thresholds = Thresholds(**bundle.thresholds["fused"])
         result = evaluate_scores(
             table, self.run.path, frames, thresholds=thresholds, seed=self.config["seed"]
         )
         plot_evaluation(table, result, self.run.path / "plots", thresholds)
         selected = {name: self.run.result(name) for name in (*self.modalities, "fusion", "calibrate")}
+        failed = self.prepared.failures
+        result["n_unreadable"] = int((failed["split"] == "test").sum())  # in no other number
         write_json(
             self.run.path / "metrics.json", {**result, "selected_on": "validation", "stages": selected}
         )
@@ -298,7 +302,7 @@ class Context:
         table = summary_table(metrics).round(3)
         self.say("\ntest split, read once; 95 % intervals by bootstrap over sources")
         self.say(table.to_string(index=False, na_rep="-"))
-        if (self.run.result("index") or {}).get("demo"):
+        if self._demo_alone:
             self.say(DEMO_NOTE)
         self.say(f"\nmetrics, scores and plots: {self.run.path}")
         self.say(f"try next:  avdetect predict --bundle {self.run.path / 'bundle'} YOUR_VIDEO.mp4")
