@@ -254,7 +254,7 @@ def _judge_sync(clip: Clip, encoder: Encoder | None, reasons: dict[str, str]) ->
 
 
 def _sync_of_track(clip: Clip, track: FaceTrack, encoder: Encoder) -> SyncEvidence | None:
-    """The longest stretch of up to a minute at a time; stretches are joined by how many windows are heard."""
+    """Judge a track minute by minute and join the minutes, each weighted by how many of its windows have sound."""
     device, size = _device(encoder), round(SYNC_STRETCH_S * clip.settings.grid_fps)
     results, embeddings, weights = [], [], []
     for start in range(0, len(track.mouths), size):
@@ -263,11 +263,10 @@ def _sync_of_track(clip: Clip, track: FaceTrack, encoder: Encoder) -> SyncEviden
             continue
         first = track.mouth_start + start
         mouths, waveform = encoder.preprocess(part, first, clip.audio)
-        mouths, waveform = mouths.to(device), waveform.to(device)
-        result = encoder.compare(mouths, waveform, first / clip.settings.grid_fps)
+        result = encoder.compare(mouths.to(device), waveform.to(device), first / clip.settings.grid_fps)
         if result.reason is None:
             results.append(result)
-            embeddings.append(encoder.embed(mouths, waveform)[0].float().cpu().numpy())
+            embeddings.append(result.embedding)
             weights.append(float(result.speech.sum()))
     if not results:
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from avdetect.errors import AvdetectError, WeightsError
-from avdetect.inference import Bundle, Detector, clip_settings_of, find_bundle, load_bundle
+from avdetect.inference import Analysis, Bundle, Detector, clip_settings_of, find_bundle, load_bundle
 from avdetect.inference.verdict import Verdict, render
 from avdetect.media import ClipSettings, FaceDetector, read_clip
 from avdetect.media.faces import default_detector
@@ -44,7 +44,10 @@ def predict_files(
         for number, path in enumerate(files, start=1):
             status.update(f"{number} of {len(files)}: {path.name}")
             try:
-                verdict = _judge(loading, settings, faces, path, pages if report else None)
+                detector, analysis = _judge(loading, settings, faces, path)
+                _show(analysis.verdict, as_json)  # before the pictures: they must not cost it
+                if report is not None:
+                    pages.append((analysis.verdict, _pictures(detector, analysis)))
             except WeightsError:
                 raise
             except AvdetectError as error:
@@ -54,8 +57,6 @@ def predict_files(
                 failed += 1
                 what = f"{type(error).__name__}: {error}"
                 complain(f"{path} could not be judged because of an internal error ({what})")
-            else:
-                _show(verdict, as_json)
             if not gc.isenabled():  # the command line puts it off until all is imported
                 gc.freeze()
                 gc.enable()
@@ -66,22 +67,19 @@ def predict_files(
 
 
 def _judge(
-    loading: Future[Bundle],
-    settings: ClipSettings,
-    faces: FaceDetector,
-    path: Path,
-    pages: list[tuple] | None,
-) -> Verdict:
+    loading: Future[Bundle], settings: ClipSettings, faces: FaceDetector, path: Path
+) -> tuple[Detector, Analysis]:
     clip = read_clip(path, settings, faces)
     started = time.perf_counter()
     detector = Detector(loading.result())
     clip.timing_s = {"load": time.perf_counter() - started, **clip.timing_s}
-    analysis = detector.judge(clip)
-    if pages is not None:
-        from avdetect.report import gather_pictures
+    return detector, detector.judge(clip)
 
-        pages.append((analysis.verdict, gather_pictures(analysis, detector.bundle)))
-    return analysis.verdict
+
+def _pictures(detector: Detector, analysis: Analysis):
+    from avdetect.report import gather_pictures  # matplotlib: only who wants a page pays for it
+
+    return gather_pictures(analysis, detector.bundle)
 
 
 def _show(verdict: Verdict, as_json: bool) -> None:

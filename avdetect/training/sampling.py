@@ -8,7 +8,20 @@ import numpy as np
 from torch.utils.data import Sampler
 
 
-class BalancedBatches(Sampler[list[int]]):
+class _Batches(Sampler[list[int]]):
+    """Batches of indices; an epoch follows from (seed, epoch) alone."""
+
+    epoch = 0
+    batches: int
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches
+
+
+class BalancedBatches(_Batches):
     """Batches with as many real as fake samples, alternating; an epoch follows from (seed, epoch) alone.
 
     Each class is drawn in random order without replacement and starts anew when it is used up, so the rarer
@@ -34,17 +47,10 @@ class BalancedBatches(Sampler[list[int]]):
         self.half = self.batch_size // 2
         self.seed = seed
         self.batches = batches or -(-max(len(members) for members in self.classes) // self.half)
-        self.epoch = 0
         self.groups = None if groups is None else np.asarray(groups)
         self._of_group: dict[tuple[str, int], list[int]] = {}
         for index, name in enumerate(self.groups if self.groups is not None else ()):
             self._of_group.setdefault((name, int(self.labels[index])), []).append(index)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -66,7 +72,7 @@ class BalancedBatches(Sampler[list[int]]):
                 follower[place] = partners[rng.integers(len(partners))]
 
 
-class ShuffledBatches(Sampler[list[int]]):
+class ShuffledBatches(_Batches):
     """Full batches of all samples in random order; an epoch follows from (seed, epoch) alone."""
 
     def __init__(self, count: int, batch_size: int, seed: int, batches: int | None = None):
@@ -74,13 +80,6 @@ class ShuffledBatches(Sampler[list[int]]):
         self.batch_size, self.drop_last = min(batch_size, count), True  # accelerate asks for both
         self.seed = seed
         self.batches = batches or max(1, count // self.batch_size)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])

@@ -3,6 +3,9 @@ import pytest
 import torch
 
 from avdetect.encoders import create_encoder
+from avdetect.fusion import FusionHead
+from avdetect.training import FitSettings, FusionTask, fit
+from avdetect.training.history import History
 from avdetect.training.losses import binary_loss, sync_contrast
 from avdetect.training.sampling import BalancedBatches, ShuffledBatches
 from avdetect.training.tasks import SHIFTS, LipSyncTask, clip_metrics, thin
@@ -108,3 +111,37 @@ def test_out_of_sync_examples_are_the_sound_of_another_moment():
     shift = (frame - context).abs()
     assert ((shift >= SHIFTS[0]) & (shift <= SHIFTS[1])).all()
     assert source.tolist() == [1, 1, 2, 4, 4, 5]
+
+
+def test_fusion_continues_exactly(tmp_path):
+    """Its clips make several batches, so that their order counts."""
+    dims = {"visual": (2, 8), "audio": (2, 8)}
+
+    def features(count, seed):
+        generator = torch.Generator().manual_seed(seed)
+        label = (torch.rand(count, generator=generator) > 0.5).float()
+        parts = {name: torch.randn(count, 10, generator=generator) + 0.7 * label[:, None] for name in dims}
+        mask = torch.ones(count, 2, dtype=torch.bool)
+        return {**parts, "mask": mask, "label": label, "own": torch.stack([label, label], 1)}
+
+    class Stop(Exception):
+        pass
+
+    def train(folder, stop_in_epoch=None):
+        torch.manual_seed(0)
+        task = FusionTask(FusionHead(dims), features(150, 1), features(50, 2), 32, 0.25)
+
+        def set_epoch(epoch):
+            if epoch == stop_in_epoch:
+                raise Stop
+
+        task.set_epoch = set_epoch
+        history = History(folder / "history.jsonl")
+        return fit(
+            task, FitSettings(epochs=5, lr=1e-2), folder / "checkpoints", history, lambda line: None
+        ).metrics
+
+    whole = train(tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(tmp_path / "stopped", stop_in_epoch=2)
+    assert train(tmp_path / "stopped") == whole

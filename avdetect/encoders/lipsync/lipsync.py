@@ -156,6 +156,7 @@ class LipSync(Encoder):
         weights = sync.pair_weights(speech, self.reach)
         curve, usable = sync.mean_curve(distances, weights)
         minimum, median = sync.curve_statistics(curve, usable)
+        features = sync.curve_features(curve, usable)
         heard = bool(usable.any())
         fps = self.preprocess.grid_fps
         best = int(torch.where(usable, curve, torch.full_like(curve, sync.ABSENT)).argmin()) - self.reach
@@ -168,7 +169,8 @@ class LipSync(Encoder):
             offset_frames=best if heard else None,
             offset_ms=best * 1000.0 / fps if heard else None,
             confidence=float(median - minimum) if heard else nan,
-            logit=float(self.classify(sync.curve_features(curve, usable))) if heard else nan,
+            logit=float(self.classify(features)) if heard else nan,
+            embedding=features[0].float().cpu().numpy(),
             window_times=start_s
             + (torch.arange(lips.shape[1], dtype=torch.float64) + WIDTH // 2).numpy() / fps,
             speech=speech[0].bool().cpu().numpy(),

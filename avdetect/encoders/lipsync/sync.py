@@ -37,6 +37,7 @@ class SyncResult:
     offset_ms: float | None
     confidence: float  # median - minimum of the curve
     logit: float  # of "out of sync", for the clip
+    embedding: np.ndarray  # (D,) float32, what the logit is made from
     window_times: np.ndarray  # (W,) float64, seconds, middle frame of each window
     speech: np.ndarray  # (W,) bool, whether the audio window of the same index is loud enough to count
     second_times: np.ndarray  # (S,) float64, seconds, start of each second
