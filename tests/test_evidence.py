@@ -51,6 +51,15 @@ def test_everything_is_judged(encoders):
     assert all(np.isfinite(np.concatenate(parts)).all() for parts in evidence.features().values())
 
 
+def test_sync_is_what_the_encoder_says_of_the_whole_track(encoders):
+    one, encoder = clip([track()]), encoders["lipsync"]
+    sync = collect_evidence(one, encoders).sync
+    with torch.inference_mode():
+        inputs = encoder.preprocess(one.tracks[0].mouths, 0, one.audio)
+        np.testing.assert_allclose(sync.embedding, encoder.embed(*inputs)[0].numpy(), atol=1e-5)
+        assert sync.logit == pytest.approx(encoder(*inputs).item(), abs=1e-5)
+
+
 def test_track_logit_is_the_mean_over_its_crops(encoders):
     one = track()
     evidence = collect_evidence(clip([one]), encoders)
