@@ -3,7 +3,14 @@
 from importlib import import_module
 from typing import Any
 
-from avdetect.encoders.registry import create_encoder, list_encoders, load_encoder, save_encoder
+from avdetect.encoders.registry import (
+    EncoderCard,
+    create_encoder,
+    describe_encoder,
+    list_encoders,
+    load_encoder,
+    save_encoder,
+)
 
 _CLASSES = {
     "Encoder": "avdetect.encoders.base",
@@ -16,7 +23,15 @@ _CLASSES = {
     "SyncResult": "avdetect.encoders.lipsync.sync",
 }
 
-__all__ = ["create_encoder", "list_encoders", "load_encoder", "save_encoder", *_CLASSES]
+__all__ = [
+    "EncoderCard",
+    "create_encoder",
+    "describe_encoder",
+    "list_encoders",
+    "load_encoder",
+    "save_encoder",
+    *_CLASSES,
+]
 
 
 def __getattr__(name: str) -> Any:

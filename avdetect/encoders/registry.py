@@ -3,12 +3,15 @@
 import difflib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avdetect.encoders.audio import entries as audio
+from avdetect.encoders.entry import Entry
+from avdetect.encoders.lipsync import entries as lipsync
+from avdetect.encoders.visual import entries as visual
 from avdetect.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -17,26 +20,7 @@ if TYPE_CHECKING:
 KINDS = ("visual", "audio", "lipsync")
 
 
-@dataclass(frozen=True)
-class _Entry:
-    kind: str
-    target: str  # "module:Class" below avdetect.encoders
-    preset: Mapping[str, Any] = dataclass_field(default_factory=dict)  # settings that make this variant
-
-
-_ENTRIES: dict[str, _Entry] = {
-    "efficientnet_autoatt_b4": _Entry("visual", "visual.autoatt:EfficientNetAutoAttB4"),
-    "efficientnet_autoatt_b0": _Entry("visual", "visual.autoatt:EfficientNetAutoAttB0"),
-    "efficientnet_autoatt_tiny": _Entry("visual", "visual.autoatt:EfficientNetAutoAttTiny"),
-    "mel_cnn": _Entry("audio", "audio.mel_cnn:MelCNN"),
-    "mel_cnn_tiny": _Entry(
-        "audio",
-        "audio.mel_cnn:MelCNN",
-        {"channels": (16, 32, 48, 64), "dense": 128, "n_mels": 64, "hop_length": 128},
-    ),
-    "lipsync": _Entry("lipsync", "lipsync.lipsync:LipSync"),
-    "lipsync_tiny": _Entry("lipsync", "lipsync.lipsync:LipSync", {"channels": (12, 24, 32, 48), "dim": 96}),
-}
+_ENTRIES: dict[str, Entry] = {**visual.ENTRIES, **audio.ENTRIES, **lipsync.ENTRIES}
 
 
 def list_encoders(kind: str | None = None) -> list[str]:
@@ -46,7 +30,7 @@ def list_encoders(kind: str | None = None) -> list[str]:
     return sorted(name for name, entry in _ENTRIES.items() if kind in (None, entry.kind))
 
 
-def _entry(name: str) -> _Entry:
+def _entry(name: str) -> Entry:
     if name in _ENTRIES:
         return _ENTRIES[name]
     close = difflib.get_close_matches(name, _ENTRIES, n=3, cutoff=0.5)
@@ -71,6 +55,44 @@ def create_encoder(name: str, weights: str | Path | None = None, **settings: Any
     if unknown := sorted(set(settings) - set(known)):
         raise ConfigError(f"{name} has no setting {', '.join(unknown)}; it knows {', '.join(known)}.")
     return cls(name=name, **{**entry.preset, **settings})
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """What a network is: for people who choose one."""
+
+    name: str
+    kind: str
+    input: list[list[int | str]]  # shape of each input; "N" is the batch
+    preprocess: dict[str, Any]
+    embedding_dim: int
+    parameters: int
+    paper: str
+    changes: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return asdict(self)
+
+
+def describe_encoder(name: str) -> EncoderCard:
+    """The card of a network with its default settings; nothing is allocated for its weights."""
+    import torch
+
+    entry = _entry(name)
+    with torch.device("meta"):
+        encoder = create_encoder(name)
+        shapes = [["N", *x.shape[1:]] for x in encoder.example_inputs(1)]
+    return EncoderCard(
+        name=name,
+        kind=entry.kind,
+        input=shapes,
+        preprocess=encoder.preprocess.to_dict(),
+        embedding_dim=encoder.embedding_dim,
+        parameters=sum(p.numel() for p in encoder.parameters()),
+        paper=entry.paper,
+        changes=entry.changes,
+    )
 
 
 def save_encoder(encoder: "Encoder", path: str | Path) -> None:
