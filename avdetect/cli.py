@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import glob
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,10 @@ data_app = typer.Typer(
     help="Datasets: index a folder, extract faces and sound once, make the demo set.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
+weights_app = typer.Typer(
+    help="Published checkpoints: what there is, under which terms; fetch them.", no_args_is_help=True
+)
+app.add_typer(weights_app, name="weights")
 
 MEDIA_SUFFIXES = frozenset(
     ".mp4 .mov .m4v .mkv .webm .avi .mpg .mpeg .ts .3gp .wmv .flv .mts"
@@ -113,13 +118,70 @@ def expand(paths: list[str]) -> tuple[list[Path], list[str]]:
 
 
 @app.command()
-def encoders() -> None:
-    """List the networks that `create_encoder` knows."""
-    from avdetect.encoders import list_encoders
+def encoders(
+    name: Annotated[str | None, typer.Argument(help="Show the card of this network.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
+) -> None:
+    """List the networks that `create_encoder` knows, or print the card of one."""
+    from avdetect.encoders import describe_encoder, list_encoders
 
+    if name is not None:
+        from avdetect.weights.commands import as_card
+
+        card = describe_encoder(name).to_dict()
+        print(json.dumps(card) if as_json else as_card(card))
+        return
     for kind in ("visual", "audio", "lipsync"):
-        for name in list_encoders(kind):
-            print(f"{kind:8} {name}")
+        for known in list_encoders(kind):
+            print(json.dumps({"name": known, "kind": kind}) if as_json else f"{kind:8} {known}")
+
+
+@weights_app.command("list")
+def weights_list(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line instead of a table.")
+    ] = False,
+) -> None:
+    """List the published checkpoints, their licence and whether they are cached."""
+    from avdetect.weights import commands, list_published
+
+    if as_json:
+        for entry in list_published():
+            print(json.dumps(commands.describe(entry.name)))
+    else:
+        print(commands.table())
+
+
+@weights_app.command("show")
+def weights_show(
+    name: Annotated[str, typer.Argument(help="Name in `avdetect weights list`.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+) -> None:
+    """Print all that is known of a checkpoint: source, licence, training data, published score, polarity."""
+    from avdetect.weights import commands
+
+    values = commands.describe(name)
+    print(json.dumps(values) if as_json else commands.as_card(values))
+
+
+@weights_app.command("pull")
+def weights_pull(name: Annotated[str, typer.Argument(help="Name in `avdetect weights list`.")]) -> None:
+    """Download a checkpoint, verify it and keep it in the cache; continues after an interruption."""
+    from avdetect.weights import commands
+
+    print(commands.pull(name))
+
+
+@weights_app.command("import")
+def weights_import(
+    file: Annotated[Path, typer.Argument(help="A checkpoint on this machine, as its publisher made it.")],
+    name: Annotated[str, typer.Option("--as", help="Name in `avdetect weights list`.")],
+) -> None:
+    """Take a checkpoint into the cache after it was verified and loaded."""
+    from avdetect.encoders.registry import load_checkpoint
+    from avdetect.weights import commands
+
+    print(commands.import_file(file, name, load_checkpoint))
 
 
 @data_app.command("index")

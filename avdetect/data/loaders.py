@@ -8,6 +8,7 @@ which item of the dataset each came from.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,7 @@ from avdetect.data.prepare import PreparedSet
 from avdetect.errors import AvdetectError, ConfigError, DataError
 from avdetect.media import Clip, ClipFile
 from avdetect.transforms import AudioPreprocess, LipSyncPreprocess, VisualPreprocess
+from avdetect.transforms.pairs import predecessors
 
 Augment = Callable[..., Any]
 
@@ -30,6 +32,7 @@ class PreparedRows(Dataset):
     """Rows of a prepared set (`PreparedSet.rows`), one item a clip; base of the datasets below.
 
     Index `i + r * len(self)` is clip i drawn for the r-th time again in this epoch, with other random numbers.
+    `methods`: the distinct methods of the fake rows, sorted ("unknown" where a row names none).
     """
 
     def __init__(self, prepared: PreparedSet, rows: pd.DataFrame, training: bool = False, seed: int = 0):
@@ -40,6 +43,10 @@ class PreparedRows(Dataset):
         self.prepared, self.training, self.seed = prepared, training, seed
         self.table = rows.reset_index(drop=True)
         self._rows = self.table.to_dict("records")
+        named = self.table["method"].fillna("unknown").where(self.table["truth"] == 1)
+        self.methods: list[str] = sorted(named.dropna().unique())
+        # position in `methods` from 1 on; a genuine clip has no method
+        self._method = [0 if pd.isna(name) else self.methods.index(name) + 1 for name in named]
         # Shared memory: loader processes that outlive an epoch see the new one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -85,14 +92,20 @@ class PreparedRows(Dataset):
         return self.prepared.clip_file(self._rows[index])
 
     def item(self, index: int, **tensors: Tensor) -> dict[str, Tensor]:
-        """Tensors with `label` and `clip` (both int64, one a sample)."""
+        """Tensors with `label`, `method` and `clip` (int64, one a sample).
+
+        `method` is 0 for a genuine clip and m for a fake made by `methods[m - 1]`.
+        """
         count = len(next(iter(tensors.values())))
-        truth = self._rows[index]["truth"]
-        return tensors | {"label": torch.full((count,), truth), "clip": torch.full((count,), index)}
+        told = {"label": self._rows[index]["truth"], "method": self._method[index], "clip": index}
+        return tensors | {name: torch.full((count,), value) for name, value in told.items()}
 
 
 class FaceCropDataset(PreparedRows):
-    """Face crops: `x` float32 (k, 3, S, S).
+    """Face crops: `x` float32 (k, 3, S, S), or (k, 2, 3, S, S) where `preprocess.frames` is 2.
+
+    In the latter case each crop comes with its predecessor in the track (the first with its successor, an
+    only one with itself), and augmentation changes both by the same random numbers.
 
     Training: k random crops (all different where the track has as many). Evaluation: up to k crops spread
     evenly over the track, both ends included. `track`: "prominent" = the first track with crops; "any" = in
@@ -119,10 +132,15 @@ class FaceCropDataset(PreparedRows):
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         with self.naming(index), self.open(index) as file:
             counts = np.array([track["crops"] for track in file.meta["tracks"]])
-            images = np.stack([file.crop(track, k) for track, k in self._choose(counts, rng)])
+            places = self._choose(counts, rng)
+            stacks = [np.stack([file.crop(track, k) for track, k in places])]
+            if self.preprocess.frames == 2:
+                before = {track: predecessors(counts[track]) for track, _ in places}
+                stacks.append(np.stack([file.crop(track, int(before[track][k])) for track, k in places]))
         if self.training and self.augment is not None:
-            images = self.augment(images, rng)
-        return self.item(index, x=self.preprocess(images))
+            generators = copy.deepcopy(rng), rng  # equal generators draw the same for crop and predecessor
+            stacks = [self.augment(stack, one) for stack, one in zip(stacks, generators, strict=False)]
+        return self.item(index, x=self.preprocess(*stacks))
 
     def _choose(self, counts: np.ndarray, rng: np.random.Generator) -> list[tuple[int, int]]:
         tracks = np.flatnonzero(counts)

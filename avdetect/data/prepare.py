@@ -246,7 +246,11 @@ def _claim(out: Path, settings: ClipSettings) -> None:
         if out.exists() and any(out.iterdir()):
             raise DataError(f"{out} is not empty and is no prepared folder: choose another")
         (out / "clips").mkdir(parents=True, exist_ok=True)
-        content = {"schema": SCHEMA, "sha256": _digest(settings), "clip_settings": settings.to_dict()}
+        content = {
+            "schema": SCHEMA,
+            "sha256": _digest(settings.to_dict()),
+            "clip_settings": settings.to_dict(),
+        }
         _write_atomically(out / "settings.json", json.dumps(content, indent=2) + "\n")
     elif found != settings:
         old, new = found.to_dict(), settings.to_dict()
@@ -260,8 +264,8 @@ def _claim(out: Path, settings: ClipSettings) -> None:
             os.unlink(out / "clips" / name)
 
 
-def _digest(settings: ClipSettings) -> str:
-    return hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode()).hexdigest()
+def _digest(settings: dict) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _read_settings(out: Path) -> ClipSettings | None:
@@ -271,7 +275,7 @@ def _read_settings(out: Path) -> ClipSettings | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         settings = ClipSettings.from_dict(content["clip_settings"])
-        if content["schema"] != SCHEMA or content["sha256"] != _digest(settings):
+        if content["schema"] != SCHEMA or content["sha256"] != _digest(content["clip_settings"]):
             raise ValueError("schema or hash does not fit")
     except (ValueError, KeyError, TypeError, AvdetectError) as error:
         raise DataError(

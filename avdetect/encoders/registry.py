@@ -16,11 +16,13 @@ from avdetect.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     from avdetect.encoders.base import Encoder
+    from avdetect.weights import Published
 
 KINDS = ("visual", "audio", "lipsync")
 
 
-_ENTRIES: dict[str, Entry] = {**visual.ENTRIES, **audio.ENTRIES, **lipsync.ENTRIES}
+_PLAIN: dict[str, Entry] = {**visual.ENTRIES, **audio.ENTRIES, **lipsync.ENTRIES}
+_ENTRIES: dict[str, Entry] = _PLAIN | {f"ssim({name})": visual.with_ssim(name) for name in visual.ENTRIES}
 
 
 def list_encoders(kind: str | None = None) -> list[str]:
@@ -33,21 +35,34 @@ def list_encoders(kind: str | None = None) -> list[str]:
 def _entry(name: str) -> Entry:
     if name in _ENTRIES:
         return _ENTRIES[name]
-    close = difflib.get_close_matches(name, _ENTRIES, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}" if close else f"the names are {', '.join(list_encoders())}"
-    raise ConfigError(
-        f"There is no encoder '{name}'; {hint}?" if close else f"There is no encoder '{name}'; {hint}."
+    inner = name.removeprefix("ssim(").removesuffix(")") if name.startswith("ssim(") else name
+    if inner in _ENTRIES:
+        raise ConfigError(
+            f"There is no encoder '{name}': ssim(NAME) takes a visual encoder of single frames, "
+            f"and {inner} is none."
+        )
+    close = difflib.get_close_matches(inner, _PLAIN, n=3, cutoff=0.5)
+    hint = (
+        f"did you mean {' or '.join(close)}?"
+        if close
+        else f"the names are {', '.join(sorted(_PLAIN))}, and ssim(NAME) of the visual ones."
     )
+    raise ConfigError(f"There is no encoder '{inner}'; {hint}")
 
 
 def create_encoder(name: str, weights: str | Path | None = None, **settings: Any) -> "Encoder":
-    """A network by name, with random weights or with those of a `.safetensors` file of this package.
+    """A network by name, with random weights, with those of a file of this package, or with published ones.
 
-    settings: keyword arguments of the network's class, over the preset of that name. Raises `ConfigError` for
-    an unknown name or setting and `WeightsError` for weights that do not fit.
+    weights: path of a `.safetensors` file that `save_encoder` wrote, or the name of a published checkpoint
+    (`meso4.df`; `avdetect weights list` shows them), which is taken from the cache and never downloaded here.
+    With weights the network is in evaluation mode. settings: keyword arguments of the network's class, over the
+    preset of that name. Raises `ConfigError` for an unknown name or setting and `WeightsError` for weights that
+    do not fit or are not in the cache.
     """
     if weights is not None:
-        return load_encoder(weights, name, settings or None)
+        if isinstance(weights, Path) or weights.endswith(".safetensors") or Path(weights).is_file():
+            return load_encoder(weights, name, settings or None)
+        return _create_published(name, weights, settings)
     entry = _entry(name)
     module, _, attribute = entry.target.partition(":")
     cls = getattr(import_module(f"avdetect.encoders.{module}"), attribute)
@@ -55,6 +70,23 @@ def create_encoder(name: str, weights: str | Path | None = None, **settings: Any
     if unknown := sorted(set(settings) - set(known)):
         raise ConfigError(f"{name} has no setting {', '.join(unknown)}; it knows {', '.join(known)}.")
     return cls(name=name, **{**entry.preset, **settings})
+
+
+def _create_published(name: str, weights: str, settings: Mapping[str, Any]) -> "Encoder":
+    from avdetect.weights import cached_file, find_published
+
+    published = find_published(weights)
+    if published.encoder != name:
+        raise WeightsError(f"{weights} holds weights of {published.encoder}, not of {name}.")
+    return load_checkpoint(published, cached_file(published), **settings)
+
+
+def load_checkpoint(published: "Published", path: Path, **settings: Any) -> "Encoder":
+    """The network of a published checkpoint with the weights of a file, in evaluation mode.
+
+    Raises `WeightsError` where the file does not fit.
+    """
+    return create_encoder(published.encoder, **settings).load_published(path).eval()
 
 
 @dataclass(frozen=True)
@@ -77,9 +109,9 @@ class EncoderCard:
 
 def describe_encoder(name: str) -> EncoderCard:
     """The card of a network with its default settings; nothing is allocated for its weights."""
+    entry = _entry(name)
     import torch
 
-    entry = _entry(name)
     with torch.device("meta"):
         encoder = create_encoder(name)
         shapes = [["N", *x.shape[1:]] for x in encoder.example_inputs(1)]

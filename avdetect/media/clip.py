@@ -16,7 +16,7 @@ from avdetect.media.files import MediaInfo
 from avdetect.media.images import StillImage, read_image
 from avdetect.media.settings import ClipSettings
 from avdetect.media.tracks import FaceCollector, FaceDetector, FaceTrack, faces_in_image
-from avdetect.media.video import MediaReader, VideoFrame
+from avdetect.media.video import MediaReader, VideoFrame, count_frames
 
 NO_AUDIO = "no audio track"
 STILL_NO_AUDIO = "a picture has no sound"
@@ -83,7 +83,8 @@ def _stream_clip(
     sound = AudioCollector(settings.sample_rate)
     faces = None
     if reader.video is not None:
-        faces = FaceCollector(settings, detector or _default_detector(), reader.frame_step_s)
+        count = count_frames(path) if settings.sampling == "uniform" else None
+        faces = FaceCollector(settings, detector or _default_detector(), reader.frame_step_s, count)
     spent = {"faces": 0.0, "audio": 0.0}
     begin = time.perf_counter()  # imports are done
     for item in reader:
@@ -129,6 +130,10 @@ def _reasons(
         reasons["visual"] = AUDIO_NO_VISUAL
     elif reader.first_frame is None:
         reasons["visual"] = "no video frame could be decoded"
+    elif not tracks and faces.uncropped:
+        reasons["visual"] = (
+            f"{faces.uncropped} faces were followed, but none is seen in the frames that the sampling chose"
+        )
     elif not tracks and faces.seen:
         reasons["visual"] = (
             f"no face could be followed: what looked like one in {faces.seen} of {faces.sampled} "

@@ -128,7 +128,7 @@ class ClipFile:
             return np.asarray(image)
 
     def mouths(self, track: int) -> np.ndarray:
-        """(M, m, m) uint8 grey."""
+        """(M, m, m) uint8 grey or (M, m, m, 3) RGB."""
         return self.track_array(track, "mouths")
 
     def audio(self) -> np.ndarray | None:

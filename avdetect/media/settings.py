@@ -7,6 +7,13 @@ from dataclasses import asdict, dataclass, fields
 
 from avdetect.errors import ConfigError
 
+_CHOICES = {
+    "sampling": ("interval", "uniform", "every", "first"),
+    "crop_policy": ("scale", "tight"),
+    "mouth_region": ("mouth", "face"),
+    "pictures": ("search", "face"),
+}
+
 
 @dataclass(frozen=True)
 class ClipSettings:
@@ -17,19 +24,46 @@ class ClipSettings:
     min_face_px: int = 32  # smallest face side, pixels of the upright original frame
     min_face_prob: float = 0.9  # smallest detector confidence
     max_tracks: int = 6  # most prominent tracks kept (duration x area)
+    # Frames that face crops are taken from. "interval": every one that is searched; "uniform":
+    # `sampling_frames` spread evenly over the video, by frame number; "every": every `sampling_step`-th;
+    # "first": the first `sampling_frames` that lie `sampling_interval_s` apart, by time stamp. These are
+    # searched in addition.
+    sampling: str = "interval"
+    sampling_frames: int = 32
+    sampling_step: int = 10
+    sampling_interval_s: float = 0.5
+    # "scale": a square with `crop_margin` around the face box, the frame's edges repeated; "tight": the box
+    # alone, made square with black bars.
+    crop_policy: str = "scale"
     crop_margin: float = 0.2  # square crop: side = (1 + 2 margin) max(w, h) of the face box, same centre
     crop_size: int = 224  # crops are stored with this side
     max_crops: int = 48  # per track; beyond it every other crop is dropped and the stride doubles
-    mouth_size: int = 48  # side of the grey mouth crops
+    mouth_region: str = "mouth"  # what lip-sync sees: the "mouth", or the whole "face" as SyncNet does
+    mouth_colour: bool = False  # mouth crops are grey, or RGB
+    mouth_size: int = 48  # side of the mouth crops
     mouth_scale: float = 0.55  # side of the square mouth box / height of the face box (nose tip to chin)
     grid_fps: float = 25.0  # mouth crops per second
     sample_rate: int = 16000  # of the sound, Hz
     pictures: str = "search"  # still pictures: "search" for faces, or "face": each is a face crop already
 
     def __post_init__(self) -> None:
-        if self.pictures not in ("search", "face"):
-            raise ConfigError(f"clip setting pictures is {self.pictures!r}: it must be search or face.")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(
+                    f"clip setting {name} is {getattr(self, name)!r}: it must be {' or '.join(choices)}."
+                )
+        for name in ("sampling_frames", "sampling_step"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ConfigError(
+                    f"clip setting {name} is {getattr(self, name)}: it must be a whole number from 1 on."
+                )
+        if self.sampling in ("uniform", "first") and self.sampling_frames > self.max_crops:
+            raise ConfigError(
+                f"clip setting sampling_frames is {self.sampling_frames} but max_crops is {self.max_crops}: "
+                "raise max_crops or sample fewer frames."
+            )
         for name in (
+            "sampling_interval_s",
             "detect_interval_s",
             "detect_max_side",
             "max_tracks",

@@ -1,33 +1,34 @@
 """Faces joined into tracks while a video streams by: detections sparse in time, mouths on a dense grid.
 
-Only the frames since the last detections are held. Crops are bounded per track, tracks are bounded in number,
-and the mouth grid is spooled to a temporary file when it becomes large: memory does not grow with duration.
+Only the frames since the last detections are held, and a few for the smoothing of face crops. Crops are
+bounded per track, tracks are bounded in number, and the mouth grid is spooled to a temporary file when it
+becomes large: memory does not grow with duration.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from avdetect.media.crops import cut_face, cut_mouth, mouth_geometry
+from avdetect.media.crops import cut_face
 from avdetect.media.cuts import CutFinder
+from avdetect.media.mouths import MouthGrid, empty_mouths
+from avdetect.media.sampling import FrameSampler
 from avdetect.media.settings import ClipSettings
-from avdetect.media.spool import SpooledArray
 from avdetect.media.video import VideoFrame
 
 _SAME_TIME_S = 1e-3  # rounding of time stamps in containers
 _MIN_IOU = 0.3  # smallest overlap of one face between two detections
-_MAX_MISSES = 3  # detections that a track may miss in a row
+_MAX_MISSES = 3  # detections that a track may miss in a row (intervals, where more frames are searched)
 _DETECT_BATCH = 4  # frames given to the detector at once
 _HELD_BYTES = 256 * 2**20  # frames held before detection is run on a smaller batch
 _MIN_DETECTIONS = 4  # of a credible track (half of the searched frames in shorter clips)
 _MIN_FOUND = 0.75  # share of the searched frames of its life in which a credible track was found …
 _SURE_PROB = 0.995  # … unless its median confidence is this high: chance finds flicker and are unsure
-_SIZE_MEMORY = 0.7  # share of the old mouth size: the face box breathes with the mouth, its square must not
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class FaceTrack:
     crop_times: np.ndarray  # (K,) float64
     crops: np.ndarray  # (K, S, S, 3) uint8 RGB
     mouth_start: int  # grid index of mouths[0]; its time is mouth_start / grid_fps
-    mouths: np.ndarray  # (M, m, m) uint8 grey, one per grid point; M = 0 for images
+    mouths: np.ndarray  # (M, m, m) uint8 grey or (M, m, m, 3) RGB, one per grid point; M = 0 for images
 
 
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -93,22 +94,16 @@ def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 class _Track:
     """A track being followed."""
 
-    mouth_start: int
-    mouths: SpooledArray
-    geometry: np.ndarray  # last mouth (centre x, centre y, side)
+    mouths: MouthGrid
     times: list[float] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
     probs: list[float] = field(default_factory=list)
     crop_times: list[float] = field(default_factory=list)
     crops: list[np.ndarray] = field(default_factory=list)
-    stride: int = 1  # every so many detections give a crop
+    chances: int = 0  # detections in frames from which crops are taken
+    stride: int = 1  # every so many chances give a crop
     misses: int = 0  # in a row, up to now
     missed: int = 0  # between detections, in all
-    held: list[np.ndarray] = field(default_factory=list)  # mouths cut during misses, kept if the face returns
-
-    @property
-    def next_grid(self) -> int:
-        return self.mouth_start + len(self.mouths) + len(self.held)
 
     def prominence(self, interval_s: float) -> float:
         boxes = np.array(self.boxes)
@@ -130,28 +125,37 @@ class _Track:
             np.array(self.probs, np.float32),
             np.array(self.crop_times),
             np.stack(self.crops),
-            self.mouth_start,
-            self.mouths.array(),
+            self.mouths.start,
+            self.mouths.finish(),
         )
 
 
 class FaceCollector:
     """Feed it every frame in order with `add`, then take the tracks from `finish`.
 
-    Between two detections of a track the mouth square is interpolated linearly; during a few missed ones it
-    stays where it was. `sampled` counts the frames searched, `seen` those with a credible face.
+    `frame_count`: frames of the video, needed for `sampling="uniform"`. `sampled` counts the frames searched,
+    `seen` those with a credible face, `uncropped` the tracks that are left out because no frame that was
+    chosen for crops shows them.
     """
 
-    def __init__(self, settings: ClipSettings, detector: FaceDetector, frame_step_s: float = 0.04):
+    def __init__(
+        self,
+        settings: ClipSettings,
+        detector: FaceDetector,
+        frame_step_s: float = 0.04,
+        frame_count: int | None = None,
+    ):
         self.settings = settings
         self.detector = detector
         self.sampled = 0
         self.seen = 0
+        self.uncropped = 0
         self._longest_gap_s = max(1.0, (_MAX_MISSES + 1) * max(settings.detect_interval_s, frame_step_s))
         self._frames: list[VideoFrame] = []  # from the last resolved detection frame on
         self._marks: list[int] = []  # which of them are to be searched
+        self._crop_marks: list[bool] = []  # whether crops are taken there
         self._held_bytes = 0
-        self._next_detection_s = -math.inf
+        self._sampler = FrameSampler(settings, frame_count)
         self._resolved = False  # frames[0] has been searched already
         self._cuts = CutFinder()
         self._active: list[_Track] = []
@@ -161,18 +165,18 @@ class FaceCollector:
         """Take the next frame."""
         self._cuts.add(frame.time, frame.luma())
         self._forget_undisplayed(frame.time)
-        if frame.time >= self._next_detection_s - _SAME_TIME_S:
-            interval = self.settings.detect_interval_s
-            self._next_detection_s = (math.floor((frame.time + _SAME_TIME_S) / interval) + 1) * interval
+        search, crop = self._sampler.take(frame.time)
+        if search:
             self._marks.append(len(self._frames))
+            self._crop_marks.append(crop)
         self._frames.append(frame)
         self._held_bytes += frame.nbytes
-        # A few frames behind the last mark tell a cut from a camera flash.
-        settled = self._marks and len(self._frames) - self._marks[-1] > CutFinder.LOOK_AHEAD
-        if (len(self._marks) >= _DETECT_BATCH and settled) or (
-            self._marks and self._held_bytes > _HELD_BYTES
-        ):
-            self._resolve()
+        # A few frames behind a mark tell a cut from a camera flash.
+        settled = len(self._frames) - CutFinder.LOOK_AHEAD
+        if len(self._marks) >= _DETECT_BATCH and self._marks[_DETECT_BATCH - 1] < settled:
+            self._resolve(_DETECT_BATCH)
+        elif self._held_bytes > _HELD_BYTES:
+            self._resolve(len(self._marks))
 
     def _forget_undisplayed(self, now: float) -> None:
         """Drop the last frame if it will not be searched and no grid point falls into its time on display."""
@@ -190,28 +194,29 @@ class FaceCollector:
             last = len(self._frames) - 1
             if not (self._marks and self._marks[-1] == last) and not (self._resolved and last == 0):
                 self._marks.append(last)
-            self._resolve()
+                self._crop_marks.append(self.settings.sampling == "interval")
+            self._resolve(len(self._marks))
         for track in self._active:
             self._end(track)
         self._active, self._frames = [], []
         self._done = [track for track in self._done if track.credible(self.sampled)]
         return [track.finished(number) for number, track in enumerate(self._done)]
 
-    def _resolve(self) -> None:
-        """Search the marked frames and carry the tracks up to the last of them."""
-        if not self._marks:
+    def _resolve(self, count: int) -> None:
+        """Search the first `count` marked frames and carry the tracks up to the last of them."""
+        if not count:
             return
-        start = 0
-        for mark, found in zip(
-            self._marks, self._detect([self._frames[mark] for mark in self._marks]), strict=True
-        ):
+        start, marks, crop_marks = 0, self._marks[:count], self._crop_marks[:count]
+        results = self._detect([self._frames[mark] for mark in marks])
+        for mark, crop, found in zip(marks, crop_marks, results, strict=True):
             self.sampled += 1
             self.seen += bool(len(found.probs))
-            self._step(self._frames[start : mark + 1], found)
+            self._step(self._frames[start : mark + 1], found, crop)
             start = mark
         self._frames = self._frames[start:]
         self._held_bytes = sum(frame.nbytes for frame in self._frames)
-        self._marks, self._resolved = [], True
+        self._marks = [mark - start for mark in self._marks[count:]]
+        self._crop_marks, self._resolved = self._crop_marks[count:], True
 
     def _detect(self, frames: list[VideoFrame]) -> list[Detections]:
         settings, results = self.settings, []
@@ -233,15 +238,17 @@ class FaceCollector:
             begin = end
         return results
 
-    def _step(self, frames: list[VideoFrame], found: Detections) -> None:
-        """One interval: `frames` from the last searched frame to the one in which `found` was found."""
+    def _step(self, frames: list[VideoFrame], found: Detections, crop: bool) -> None:
+        """One interval: `frames` from the last searched frame to the one in which `found` was found.
+
+        crop: face crops are taken from that one.
+        """
         now = frames[-1].time
         if self._cuts.between(frames[0].time, now) or now - frames[0].time > self._longest_gap_s:
             for track in self._active:
                 self._end(track)
             self._active = []
         pairs = self._associate(found)
-        rgb = None
         for index, track in enumerate(list(self._active)):
             if index in pairs:
                 self._follow(track, frames, found, pairs[index])
@@ -250,15 +257,23 @@ class FaceCollector:
         for face in range(len(found.probs)):
             if face not in pairs.values():
                 grid = math.ceil((now - _SAME_TIME_S) * self.settings.grid_fps)
-                size = self.settings.mouth_size
-                geometry = mouth_geometry(found.boxes[face], found.landmarks[face], self.settings.mouth_scale)
-                track = _Track(max(grid, 0), SpooledArray((size, size), np.uint8), geometry)
+                track = _Track(
+                    MouthGrid(self.settings, max(grid, 0), found.boxes[face], found.landmarks[face])
+                )
                 self._record(track, now, found, face)
                 self._active.append(track)
+        if crop:
+            self._take_crops(frames[-1])
+
+    def _take_crops(self, frame: VideoFrame) -> None:
+        rgb = None
         for track in self._active:
-            if track.times[-1] == now and (len(track.times) - 1) % track.stride == 0:
-                rgb = frames[-1].rgb() if rgb is None else rgb
-                self._crop(track, rgb, now)
+            if track.times[-1] != frame.time:
+                continue
+            if track.chances % track.stride == 0:
+                rgb = frame.rgb() if rgb is None else rgb
+                self._crop(track, rgb, frame.time)
+            track.chances += 1
 
     def _associate(self, found: Detections) -> dict[int, int]:
         """Greedy one-to-one matching by overlap: active track -> face."""
@@ -278,38 +293,23 @@ class FaceCollector:
         track.probs.append(float(found.probs[face]))
 
     def _follow(self, track: _Track, frames: list[VideoFrame], found: Detections, face: int) -> None:
-        geometry = mouth_geometry(found.boxes[face], found.landmarks[face], self.settings.mouth_scale)
-        geometry[2] = _SIZE_MEMORY * track.geometry[2] + (1 - _SIZE_MEMORY) * geometry[2]
-        mouths = self._mouths(track, frames, geometry)
-        size = self.settings.mouth_size
-        track.mouths.append(np.array(track.held + mouths, np.uint8).reshape(-1, size, size))
+        track.mouths.follow(frames, found.boxes[face], found.landmarks[face])
         track.missed += track.misses
-        track.held, track.misses, track.geometry = [], 0, geometry
+        track.misses = 0
         self._record(track, frames[-1].time, found, face)
 
     def _miss(self, track: _Track, frames: list[VideoFrame]) -> None:
         track.misses += 1
-        if track.misses > _MAX_MISSES or frames[-1].time - track.times[-1] > self._longest_gap_s:
+        gap_s = frames[-1].time - track.times[-1]
+        patience_s = _MAX_MISSES * self.settings.detect_interval_s - _SAME_TIME_S
+        if (track.misses > _MAX_MISSES and gap_s > patience_s) or gap_s > self._longest_gap_s:
             self._active.remove(track)
             self._end(track)
             return
-        track.held += self._mouths(track, frames, track.geometry)
-
-    def _mouths(self, track: _Track, frames: list[VideoFrame], geometry: np.ndarray) -> list[np.ndarray]:
-        """Mouths of the grid points up to the last frame; the square moves from the track's to `geometry`."""
-        fps, begin, end = self.settings.grid_fps, frames[0].time, frames[-1].time
-        stamps = np.array([frame.time for frame in frames])
-        mouths = []
-        for grid in range(track.next_grid, math.floor((end + _SAME_TIME_S) * fps) + 1):
-            time = grid / fps
-            shown = frames[max(0, int(np.searchsorted(stamps, time + _SAME_TIME_S, side="right")) - 1)]
-            share = min(1.0, max(0.0, (shown.time - begin) / (end - begin))) if end > begin else 1.0
-            between = (1 - share) * track.geometry + share * geometry
-            mouths.append(shown.full_range(cut_mouth(shown.luma(), between, self.settings.mouth_size)))
-        return mouths
+        track.mouths.miss(frames)
 
     def _crop(self, track: _Track, rgb: np.ndarray, now: float) -> None:
-        track.crops.append(cut_face(rgb, track.boxes[-1], self.settings.crop_margin, self.settings.crop_size))
+        track.crops.append(cut_face(rgb, track.boxes[-1], self.settings))
         track.crop_times.append(now)
         if len(track.crops) > self.settings.max_crops:
             track.crops, track.crop_times = track.crops[::2], track.crop_times[::2]
@@ -318,6 +318,9 @@ class FaceCollector:
     def _end(self, track: _Track) -> None:
         """Keep a finished track if it is credible and among the most prominent."""
         if not track.credible(self.sampled):
+            return
+        if not track.crops:
+            self.uncropped += 1
             return
         self._done.append(track)
         self._done.sort(key=lambda done: -done.prominence(self.settings.detect_interval_s))
@@ -333,9 +336,8 @@ def faces_in_image(rgb: np.ndarray, settings: ClipSettings, detector: FaceDetect
     height, width = rgb.shape[:2]
     if settings.pictures == "face":
         whole = np.array([0, 0, width, height], np.float32)
-        return [
-            _still_track(0, whole, np.float32(1), cut_face(rgb, whole, 0.0, settings.crop_size), settings)
-        ]
+        crop = cut_face(rgb, whole, replace(settings, crop_margin=0.0))
+        return [_still_track(0, whole, np.float32(1), crop, settings)]
     scale = min(1.0, 2 * settings.detect_max_side / max(height, width))
     small_size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(Image.fromarray(rgb).resize(small_size, Image.Resampling.BOX)) if scale < 1 else rgb
@@ -343,9 +345,7 @@ def faces_in_image(rgb: np.ndarray, settings: ClipSettings, detector: FaceDetect
     found = found.scaled(width / small_size[0], height / small_size[1])
     found = found.credible(settings.min_face_px, settings.min_face_prob, settings.max_tracks)
     return [
-        _still_track(
-            number, box, prob, cut_face(rgb, box, settings.crop_margin, settings.crop_size), settings
-        )
+        _still_track(number, box, prob, cut_face(rgb, box, settings), settings)
         for number, (box, prob) in enumerate(zip(found.boxes, found.probs, strict=True))
     ]
 
@@ -353,5 +353,6 @@ def faces_in_image(rgb: np.ndarray, settings: ClipSettings, detector: FaceDetect
 def _still_track(
     number: int, box: np.ndarray, prob: np.float32, crop: np.ndarray, settings: ClipSettings
 ) -> FaceTrack:
-    no_mouths = np.zeros((0, settings.mouth_size, settings.mouth_size), np.uint8)
-    return FaceTrack(number, np.zeros(1), box[None], prob[None], np.zeros(1), crop[None], 0, no_mouths)
+    return FaceTrack(
+        number, np.zeros(1), box[None], prob[None], np.zeros(1), crop[None], 0, empty_mouths(settings)
+    )

@@ -320,6 +320,19 @@ def iterate_frames(path: str | Path) -> Iterator[VideoFrame]:
         yield from _video_frames(reader)
 
 
+def count_frames(path: str | Path) -> int:
+    """Frames that a video presents, counted without decoding it. Raises MediaError.
+
+    Packets that an edit list hides are not counted; a damaged file may present fewer.
+    """
+    with MediaReader(path, threads="SLICE", want_audio=False) as reader:
+        if reader.video is None:
+            raise MediaError(f"{path} has no video track: give a video file.")
+        return sum(
+            packet.size > 0 and not packet.is_discard for packet in reader.container.demux(reader.video)
+        )
+
+
 def frames_at(path: str | Path, times: Iterable[float]) -> list[tuple[float, np.ndarray]]:
     """The frames on display at `times` (seconds of the video's clock), each as (its time, (H, W, 3) uint8
     RGB).

@@ -80,7 +80,14 @@ def _same(path: Path, config: dict[str, Any]) -> bool:
 
 
 def _what(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in PLACE_KEYS}
+    return _without_nulls({key: value for key, value in config.items() if key not in PLACE_KEYS})
+
+
+def _without_nulls(value: Any) -> Any:
+    """A setting that is null is as good as absent: a run from before the setting existed is the same run."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_nulls(part) for key, part in value.items() if part is not None}
 
 
 def environment() -> dict[str, Any]:

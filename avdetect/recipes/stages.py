@@ -21,7 +21,7 @@ from avdetect.data.demo import make_demo
 from avdetect.data.formats.dfdc import DEMO_DATASET
 from avdetect.data.prepare import PreparedSet, prepare
 from avdetect.data.splits import split_by_source
-from avdetect.encoders import Encoder, create_encoder, load_encoder, save_encoder
+from avdetect.encoders import Encoder, load_encoder, save_encoder
 from avdetect.errors import ConfigError, DataError
 from avdetect.evaluation import (
     Thresholds,
@@ -35,10 +35,10 @@ from avdetect.fusion import FusionHead
 from avdetect.inference.bundle import Bundle, load_bundle, save_bundle
 from avdetect.inference.scoring import calibrated_scores, fused_logits
 from avdetect.media import ClipSettings
+from avdetect.recipes.encoders import fit_encoder, fit_settings, fitted, start_encoder
 from avdetect.recipes.evidence_store import EvidenceStore
 from avdetect.recipes.run_folder import RunFolder, write_json
-from avdetect.recipes.tasks import encoder_task
-from avdetect.training import FitSettings, FusionTask, fit
+from avdetect.training import FusionTask, fit
 from avdetect.training.checkpoints import load_state, save_state
 from avdetect.training.history import History
 from avdetect.weights import sha256_file
@@ -141,29 +141,19 @@ class Context:
 
     def train_encoder(self, modality: str) -> None:
         """Train one encoder and keep its best weights."""
-        config = self.config["encoder"][modality]
-        torch.manual_seed(self.config["seed"])
-        encoder = create_encoder(config["name"], weights=config["weights"], **config["settings"])
-        train = self.config["train"][modality]
-        task = encoder_task(modality, encoder, self.prepared, train, self.config["seed"])
-        result = fit(task, self._fit_settings(train), self.run.checkpoints(modality), self.history, self.say)
+        config, train = self.config["encoder"][modality], self.config["train"][modality]
+        seed, folders = self.config["seed"], self.run.checkpoints
+        torch.manual_seed(seed)
+        encoder = start_encoder(config)
+        results = fit_encoder(modality, encoder, self.prepared, train, seed, folders, self.history, self.say)
         if self.processes.is_main_process:
             save_encoder(encoder.eval(), self._weights(modality))
+            start = config["weights"] or config.get("published") or "random weights"
+            parameters = sum(p.numel() for p in encoder.parameters())
             self.run.finish(
-                modality,
-                {
-                    "encoder": config["name"],
-                    "parameters": sum(p.numel() for p in encoder.parameters()),
-                    "selected_on": "validation",
-                    "best_epoch": result.best_epoch,
-                    "epochs": result.epochs,
-                    "validation": result.metrics,
-                },
+                modality, {"encoder": config["name"], "parameters": parameters, "start": start, **results}
             )
         self.processes.wait_for_everyone()
-
-    def _fit_settings(self, train: dict[str, Any]) -> FitSettings:
-        return FitSettings(**{"seed": self.config["seed"], **train["fit"]})
 
     def _weights(self, modality: str) -> Path:
         return self.run.path / "checkpoints" / f"{modality}.safetensors"
@@ -190,14 +180,9 @@ class Context:
             with self.processes.main_process_first():  # the others read what it has written
                 train, val = self.evidence.features("train"), self.evidence.features("val")
             task = FusionTask(head, train, val, settings["batch"], settings["modality_dropout"])
-            fitted = fit(
-                task, self._fit_settings(settings), self.run.checkpoints("fusion"), self.history, self.say
-            )
-            result = {
-                "selected_on": "validation",
-                "best_epoch": fitted.best_epoch,
-                "validation": fitted.metrics,
-            }
+            fit_ = fit_settings(settings["fit"], self.config["seed"])
+            done = fit(task, fit_, self.run.checkpoints("fusion"), self.history, self.say)
+            result = fitted(done)
         if self.processes.is_main_process:
             save_state(head.cpu().eval().state_dict(), self.run.path / "checkpoints" / "fusion.pt")
             self.run.finish("fusion", result)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from avdetect.data import PreparedSet, require_both_classes
 from avdetect.data.loaders import FaceCropDataset, LipSyncDataset, PreparedRows, VoiceDataset, collate
 from avdetect.encoders import Encoder
-from avdetect.errors import DataError
-from avdetect.training import EncoderTask, LipSyncTask, Task
-from avdetect.training.sampling import BalancedBatches, ShuffledBatches
+from avdetect.errors import ConfigError, DataError
+from avdetect.training import Adversarial, BinaryLoss, EncoderTask, LipSyncTask, Task, TripletTask
+from avdetect.training.sampling import BalancedBatches, ShuffledBatches, TripletBatches, fixed_triplets
 from avdetect.training.tasks import SHIFTS
 from avdetect.transforms import AudioAugment, LipSyncAugment, VisualAugment
 
@@ -36,32 +36,66 @@ def _rows(prepared: PreparedSet, stage: str, **options: Any):
     return parts
 
 
+def visual_method(settings: dict[str, Any]) -> str:
+    """How the visual encoder is trained; raises ConfigError for a name that is not known."""
+    method = settings.get("method") or "supervised"
+    if method not in ("supervised", "siamese", "ucf"):
+        raise ConfigError(f"unknown train.visual.method {method!r}: use supervised, siamese or ucf")
+    return method
+
+
 def _visual(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int) -> Task:
     train, val = _rows(prepared, "visual")
-    augment = VisualAugment.from_dict(settings["augment"])
-    pre = encoder.preprocess
-    dataset = FaceCropDataset(
-        prepared,
-        train,
-        pre,
-        settings["crops_per_clip"],
-        training=True,
-        seed=seed,
-        augment=augment,
-        track="any",
-    )
+    pre, crops = encoder.preprocess, settings["crops_per_clip"]
+    options = {"training": True, "seed": seed, "augment": VisualAugment.from_dict(settings["augment"])}
+    dataset = FaceCropDataset(prepared, train, pre, crops, track="any", **options)
     val_set = FaceCropDataset(prepared, val, pre, settings["val_crops"])
-    return EncoderTask("visual", encoder, *_loaders(dataset, val_set, settings, seed), settings["smoothing"])
+    loaders = _loaders(dataset, val_set, settings, seed)
+    if visual_method(settings) == "ucf":
+        from avdetect.training.ucf import UCFTask, UCFWeights
+
+        return UCFTask("visual", encoder, *loaders, UCFWeights.from_dict(settings.get("ucf") or {}))
+    return EncoderTask("visual", encoder, *loaders, *_objective(settings))
+
+
+def triplet_task(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int) -> Task:
+    """The first stage of Siamese training; `settings` of train.visual, with its own figures in `triplet`.
+
+    Validation is on triplets drawn once, one anchored at each clip, without augmentation.
+    """
+    train, val = _rows(prepared, "visual")
+    pre, triplet, workers = encoder.preprocess, settings["triplet"], settings["loader_workers"]
+    options = {"training": True, "seed": seed, "track": "any"}
+    augment = VisualAugment.from_dict(settings["augment"])
+    dataset = FaceCropDataset(prepared, train, pre, settings["crops_per_clip"], augment=augment, **options)
+    sampler = TripletBatches(dataset.labels, triplet["batch"], seed, triplet["batches_per_epoch"])
+    # As a subset it is not told of new epochs: the crops stay the same as well.
+    val_set = FaceCropDataset(prepared, val, pre, 1, **options)
+    fixed = Subset(val_set, fixed_triplets(val_set.labels, seed))
+    keep = {"collate_fn": collate, "num_workers": workers, "persistent_workers": workers > 0}
+    train_loader = DataLoader(dataset, batch_sampler=sampler, **keep)
+    val_loader = DataLoader(fixed, batch_size=sampler.batch_size, **keep)
+    return TripletTask("visual-triplet", encoder, train_loader, val_loader, triplet["margin"])
 
 
 def _audio(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int) -> Task:
     train, val = _rows(prepared, "audio")
     window_s = settings["window_s"]
-    encoder.preprocess = pre = replace(encoder.preprocess, window_s=window_s, hop_s=window_s / 2)
-    augment = replace(AudioAugment.from_dict(settings["augment"]), crop_s=window_s)
+    # Weights that are kept keep the window that belongs to them.
+    if window_s is not None and settings["fit"]["epochs"] > 0:
+        encoder.preprocess = replace(encoder.preprocess, window_s=window_s, hop_s=window_s / 2)
+    pre = encoder.preprocess
+    augment = replace(AudioAugment.from_dict(settings["augment"]), crop_s=pre.window_s)
     dataset = VoiceDataset(prepared, train, pre, training=True, seed=seed, augment=augment)
     val_set = VoiceDataset(prepared, val, pre)
-    return EncoderTask("audio", encoder, *_loaders(dataset, val_set, settings, seed), settings["smoothing"])
+    return EncoderTask("audio", encoder, *_loaders(dataset, val_set, settings, seed), *_objective(settings))
+
+
+def _objective(settings: dict[str, Any]) -> tuple[BinaryLoss, Adversarial | None]:
+    """The loss of an encoder's stage, and how its inputs are perturbed, if they are."""
+    loss = {"smoothing": settings["smoothing"], **(settings.get("loss") or {})}
+    adversarial = settings.get("adversarial")
+    return BinaryLoss.from_dict(loss), None if adversarial is None else Adversarial.from_dict(adversarial)
 
 
 def _lipsync(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int) -> Task:
@@ -87,7 +121,10 @@ def _loaders(
     train: PreparedRows, val: PreparedRows, settings: dict[str, Any], seed: int, balanced: bool = True
 ) -> tuple[DataLoader, DataLoader]:
     size, batches, workers = settings["batch"], settings["batches_per_epoch"], settings["loader_workers"]
-    if balanced:
+    sampling = settings.get("sampling") or "balanced"
+    if sampling not in ("balanced", "shuffled"):
+        raise ConfigError(f"unknown sampling {sampling!r}: use balanced or shuffled")
+    if balanced and sampling == "balanced":
         rows = train.table
         groups = rows["source"].fillna(rows["key"]).to_numpy() if settings["pair_by_source"] else None
         sampler = BalancedBatches(train.labels, size, seed, batches, groups)

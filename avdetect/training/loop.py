@@ -6,11 +6,10 @@ learning rate, validation, early stopping, checkpoints, and a resume that contin
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +24,8 @@ from torch.utils.data import DataLoader
 from avdetect.errors import ConfigError
 from avdetect.training.checkpoints import load_state, save_state
 from avdetect.training.history import History
+from avdetect.training.optim import build_optimizer, freeze, schedule_factor, train_mode
+from avdetect.training.settings import FitSettings
 
 Report = Callable[[str], None]
 
@@ -51,33 +52,8 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How long and how fast.
-
-    epochs: at most; schedule: "cosine" (to 1 % of lr), "plateau" (÷10 after `patience`/2 epochs without
-    gain) or "constant"; warmup: optimiser steps of linear rise; patience: epochs without gain before stopping;
-    monitor: name of the validation metric, `-NAME` where less is better; precision: "auto", "no", "bf16", "fp16".
-    """
-
-    epochs: int = 20
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
-    schedule: str = "cosine"
-    warmup: int = 20
-    patience: int = 10
-    clip_norm: float = 5.0
-    monitor: str = "auc"
-    precision: str = "auto"
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.schedule not in ("cosine", "plateau", "constant"):
-            raise ConfigError(f"unknown schedule {self.schedule!r}: use cosine, plateau or constant")
-
-
-@dataclass(frozen=True)
 class FitResult:
-    best_epoch: int
+    best_epoch: int  # from 1; 0 where the weights were kept as they were
     epochs: int
     metrics: dict[str, float]  # of the best epoch, on validation
     seconds: float
@@ -89,7 +65,8 @@ def fit(
     """Train `task.model` and leave the best weights (by validation) in it.
 
     folder: holds `last.pt` and `best.pt`; a `last.pt` that is there is continued from, and the result is the
-    same as that of a run that was never interrupted (same machine, same number of processes).
+    same as that of a run that was never interrupted (same machine, same number of processes). With 0 epochs the
+    weights are kept, and only validated.
     """
     return _Fit(task, settings, folder, history, report).run()
 
@@ -104,18 +81,32 @@ class _Fit:
             report,
         )
         self.accelerator = Accelerator(mixed_precision=_precision(settings.precision))
-        trainable = [p for p in task.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trainable, lr=settings.lr, weight_decay=settings.weight_decay)
+        self.frozen = freeze(task.model, settings)
+        optimizer, self.scales = build_optimizer(task.model, settings)
         self.model, self.optimizer, self.train_loader, self.val_loader = self.accelerator.prepare(
             task.model, optimizer, task.train_loader, task.val_loader
         )
         self.epoch, self.step_count = 0, 0
         self.rows: list[dict] = []
         self.seconds = 0.0
-        self.lr_factor = 1.0  # of the plateau schedule
+        self.lr, self.lr_factor = settings.lr, 1.0  # without the groups' scales; of the plateau schedule
         self.log = self._tensorboard()
 
     def run(self) -> FitResult:
+        result = self._kept() if self.settings.epochs == 0 else self._trained()
+        for parameter in self.frozen:  # for whoever trains the network further
+            parameter.requires_grad_(True)
+        if self.log:
+            self.log.close()
+        self.accelerator.free_memory()
+        return result
+
+    def _kept(self) -> FitResult:
+        val = self._validate()
+        self.report(f"{self.task.name}  weights kept as they are  {_line(val)}")
+        return FitResult(0, 0, val, 0.0)
+
+    def _trained(self) -> FitResult:
         self._resume()
         while self.epoch < self.settings.epochs and not self._exhausted():
             started = time.perf_counter()
@@ -128,9 +119,6 @@ class _Fit:
         best = self.rows[self._best()]
         self.accelerator.wait_for_everyone()
         self.task.model.load_state_dict(load_state(self.folder / "best.pt")["model"])
-        if self.log:
-            self.log.close()
-        self.accelerator.free_memory()
         metrics = {key.removeprefix("val/"): value for key, value in best.items() if key.startswith("val/")}
         return FitResult(best["epoch"], len(self.rows), metrics, self.seconds)
 
@@ -141,7 +129,7 @@ class _Fit:
         torch.manual_seed(self.settings.seed * 100_003 + self.epoch)
         self.task.set_epoch(self.epoch)
         self.train_loader.iteration = self.epoch  # accelerate counts by itself, from 0 after a resume
-        self.model.train()
+        train_mode(self.model)
         sums: dict[str, float] = {}
         with self._bar() as bar:
             shown = bar.add_task(f"{self.task.name}  epoch {self.epoch + 1}", total=len(self.train_loader))
@@ -162,7 +150,8 @@ class _Fit:
                 "lower the learning rate or set precision=no"
             )
         self.accelerator.backward(losses["loss"])
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        if self.settings.clip_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.step_count += 1
         return losses
@@ -176,13 +165,10 @@ class _Fit:
 
     def _set_lr(self) -> None:
         s = self.settings
-        factor = min(1.0, (self.step_count + 1) / max(1, s.warmup))
-        if s.schedule == "cosine":
-            progress = min(1.0, self.step_count / max(1, s.epochs * len(self.train_loader)))
-            factor *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
-        factor *= self.lr_factor
-        for group in self.optimizer.param_groups:
-            group["lr"] = s.lr * factor
+        factor = schedule_factor(s, self.step_count, s.epochs * len(self.train_loader)) * self.lr_factor
+        self.lr = s.lr * factor
+        for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
+            group["lr"] = self.lr * scale
 
     @torch.inference_mode()
     def _validate(self) -> dict[str, float]:
@@ -214,11 +200,13 @@ class _Fit:
         return max(range(len(self.rows)), key=lambda index: self._goal(self.rows[index]))
 
     def _exhausted(self) -> bool:
+        if self.settings.lr * self.lr_factor < self.settings.lr_stop:
+            return True
         return bool(self.rows) and len(self.rows) - 1 - self._best() >= self.settings.patience
 
     def _record(self, train: dict[str, float], val: dict[str, float]) -> None:
         row: dict[str, Any] = {"stage": self.task.name, "epoch": self.epoch + 1, "steps": self.step_count}
-        row["lr"] = self.optimizer.param_groups[0]["lr"]
+        row["lr"] = self.lr
         row |= {f"train/{key}": value for key, value in train.items()}
         row |= {f"val/{key}": value for key, value in val.items()}
         row["seconds"] = round(self.seconds, 2)
@@ -226,12 +214,11 @@ class _Fit:
         self.rows.append(row)
         if self.settings.schedule == "plateau":
             since = len(self.rows) - 1 - self._best()
-            if since and since % max(1, self.settings.patience // 2) == 0:
-                self.lr_factor *= 0.1
-        others = "".join(f"  {key} {value:.4f}" for key, value in val.items() if key != "loss")
+            if since and since % self.settings.plateau_interval == 0:
+                self.lr_factor *= self.settings.plateau_factor
         self.report(
             f"{self.task.name}  epoch {row['epoch']}/{self.settings.epochs}  loss {train['loss']:.4f}  "
-            f"validation loss {val['loss']:.4f}{others}  {self.seconds:.0f} s"
+            f"{_line(val)}  {self.seconds:.0f} s"
         )
         if self.log:
             for key, value in row.items():
@@ -239,7 +226,7 @@ class _Fit:
                     self.log.add_scalar(key, value, row["epoch"])
 
     def _tensorboard(self):
-        if not self.accelerator.is_main_process:
+        if not self.accelerator.is_main_process or self.settings.epochs == 0:
             return None
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from torch.utils.tensorboard import SummaryWriter
@@ -264,7 +251,7 @@ class _Fit:
             "rows": self.rows,
             "seconds": self.seconds,
             "lr_factor": self.lr_factor,
-            "settings": asdict(self.settings),
+            "settings": self.settings.to_dict(),
         }
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
@@ -276,7 +263,8 @@ class _Fit:
         if not path.exists():
             return
         state = load_state(path)
-        if state["settings"] != asdict(self.settings):
+        # A checkpoint from before a setting existed was made with what is now its default.
+        if FitSettings().to_dict() | state["settings"] != self.settings.to_dict():
             raise ConfigError(
                 f"{path} was trained with other settings: give another run_dir, or delete it to start anew"
             )
@@ -287,6 +275,11 @@ class _Fit:
         self.epoch, self.step_count = state["epoch"], state["step_count"]
         self.rows, self.seconds, self.lr_factor = state["rows"], state["seconds"], state["lr_factor"]
         self.report(f"{self.task.name}  continued after epoch {self.epoch}")
+
+
+def _line(val: dict[str, float]) -> str:
+    others = "".join(f"  {key} {value:.4f}" for key, value in val.items() if key != "loss")
+    return f"validation loss {val['loss']:.4f}{others}"
 
 
 def _precision(wanted: str) -> str:

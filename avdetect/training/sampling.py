@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from avdetect.errors import DataError
+
 
 class _Batches(Sampler[list[int]]):
     """Batches of indices; an epoch follows from (seed, epoch) alone."""
@@ -88,6 +90,67 @@ class ShuffledBatches(_Batches):
         order += len(self.members) * _times_drawn(order)
         for start in range(0, len(order), size):
             yield [int(index) for index in order[start : start + size]]
+
+
+class TripletBatches(_Batches):
+    """Batches of samples by threes: anchor, another of its class, one of the other class; labels (N,) of 0 and 1.
+
+    Triplets are anchored at a fake and at a real sample in turn. Anchors are drawn as in `BalancedBatches`, the
+    other two independently; an epoch follows from (seed, epoch) alone, and repeated draws have raised indices.
+
+    batch_size: triplets in a batch; batches: how many make an epoch (default: until every sample was an anchor).
+    """
+
+    def __init__(self, labels: np.ndarray, batch_size: int, seed: int, batches: int | None = None):
+        self.labels, self.triplets, self.seed = np.asarray(labels), batch_size, seed
+        self.batch_size, self.drop_last = 3 * batch_size, True  # accelerate asks for both
+        self.classes = _two_of_each(self.labels)
+        most = 2 * max(len(members) for members in self.classes)
+        self.batches = batches or -(-most // batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        needed = self.batches * self.triplets
+        half = -(-needed // 2)
+        real, fake = (_repeat_shuffled(members, half, rng) for members in self.classes)
+        anchors = np.stack([fake, real], 1).ravel()[:needed]
+        flat = _complete(anchors, self.labels, self.classes, rng)
+        flat += len(self.labels) * _times_drawn(flat)
+        for start in range(0, len(flat), self.batch_size):
+            yield [int(index) for index in flat[start : start + self.batch_size]]
+
+
+def fixed_triplets(labels: np.ndarray, seed: int) -> list[int]:
+    """Indices of triplets as `TripletBatches` has them, one after the other, with every sample as anchor once."""
+    labels = np.asarray(labels)
+    rng = np.random.default_rng(seed)
+    flat = _complete(np.arange(len(labels)), labels, _two_of_each(labels), rng)
+    return [int(index) for index in flat]
+
+
+def _two_of_each(labels: np.ndarray) -> list[np.ndarray]:
+    classes = [np.flatnonzero(labels == value) for value in (0, 1)]
+    if min(len(members) for members in classes) < 2:
+        raise DataError(
+            f"triplets need two genuine and two fake clips, but there are {len(classes[0])} and {len(classes[1])}: "
+            "train with another method"
+        )
+    return classes
+
+
+def _complete(
+    anchors: np.ndarray, labels: np.ndarray, classes: list[np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """Anchors (T,) -> (3 T,): each with another of its class and one of the other class."""
+    flat = np.empty((len(anchors), 3), np.int64)
+    flat[:, 0] = anchors
+    for value, members in enumerate(classes):
+        rows = np.flatnonzero(labels[anchors] == value)
+        place = np.searchsorted(members, anchors[rows])
+        other = rng.integers(len(members) - 1, size=len(rows))
+        flat[rows, 1] = members[other + (other >= place)]
+        flat[rows, 2] = rng.choice(classes[1 - value], size=len(rows))
+    return flat.ravel()
 
 
 def _repeat_shuffled(members: np.ndarray, needed: int, rng: np.random.Generator) -> np.ndarray:

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from avdetect.encoders import Encoder
 from avdetect.evaluation.metrics import log_loss, roc_auc
 from avdetect.fusion import FusionHead
-from avdetect.training.losses import binary_loss, sync_contrast
+from avdetect.training.adversarial import Adversarial
+from avdetect.training.losses import BinaryLoss, binary_loss, sync_contrast
 
 # Shifts of the training examples "out of sync", in grid frames of 40 ms: below 4 a viewer hardly notices.
 SHIFTS = (4, 12)
@@ -41,7 +42,11 @@ def clip_metrics(clips: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> d
 
 
 class EncoderTask(_Loaders):
-    """One-input encoders: crops or waveform windows `x` -> fake or not; validation is per clip."""
+    """One-input encoders: crops or waveform windows `x` -> fake or not; validation is per clip.
+
+    adversarial: train on perturbed inputs too. Clean and perturbed samples then pass through the network in one
+    batch, so that batch norm sees, and gathers statistics of, their mixture.
+    """
 
     def __init__(
         self,
@@ -49,13 +54,28 @@ class EncoderTask(_Loaders):
         encoder: Encoder,
         train_loader: DataLoader,
         val_loader: DataLoader,
-        smoothing: float = 0.0,
+        loss: BinaryLoss | None = None,
+        adversarial: Adversarial | None = None,
     ):
-        self.name, self.model, self.smoothing = name, encoder, smoothing
+        self.name, self.model, self.adversarial = name, encoder, adversarial
+        self.loss = loss or BinaryLoss()
         self.train_loader, self.val_loader = train_loader, val_loader
 
     def step(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"loss": binary_loss(model(batch["x"]), batch["label"], self.smoothing)}
+        x, label = batch["x"], batch["label"]
+        if self.adversarial is None:
+            return {"loss": self.loss(model(x), label)}
+        # The encoder itself, not what wraps it: gradients of the search are no business of other processes.
+        hard = self.adversarial.perturb(self.model, x, label, self.loss)
+        share = self.adversarial.weight
+        if share == 1:
+            return {"loss": self.loss(model(hard), label)}
+        on_clean, on_hard = (self.loss(part, label) for part in model(torch.cat([x, hard])).chunk(2))
+        return {
+            "loss": (1 - share) * on_clean + share * on_hard,
+            "clean": on_clean,
+            "adversarial": on_hard,
+        }
 
     def predict(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"logit": model(batch["x"]), "label": batch["label"], "clip": batch["clip"]}

@@ -2,6 +2,7 @@
 
 from avdetect.transforms.audio import AudioAugment, AudioPreprocess
 from avdetect.transforms.lipsync import LipSyncAugment, LipSyncPreprocess
+from avdetect.transforms.pairs import PairPreprocess
 from avdetect.transforms.visual import IMAGENET_MEAN, IMAGENET_STD, VisualAugment, VisualPreprocess
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "AudioPreprocess",
     "LipSyncAugment",
     "LipSyncPreprocess",
+    "PairPreprocess",
     "VisualAugment",
     "VisualPreprocess",
 ]

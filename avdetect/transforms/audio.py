@@ -6,7 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avdetect.errors import ConfigError
+from avdetect.transforms.masks import mask_frequency, mask_time
+from avdetect.transforms.rawboost import ALGORITHMS, rawboost
 from avdetect.transforms.settings import Settings
+from avdetect.transforms.speech_codecs import CODECS, code
 
 
 def _check_waveform(waveform: np.ndarray) -> None:
@@ -67,7 +71,11 @@ def add_noise(waveform: np.ndarray, snr_db: float, colour: float, rng: np.random
 
 @dataclass(frozen=True)
 class AudioAugment(Settings):
-    """Random changes that a genuine recording may undergo: gain, band limits, noise, polarity, cutting."""
+    """Random changes that a genuine recording may undergo, and masks; every `…_p` is a probability.
+
+    Order: cutting, RawBoost, band limits, noise, gain, polarity, codec, masks. RawBoost, codecs and masks are
+    off by default.
+    """
 
     sample_rate: int = 16000
     crop_s: float | None = 4.0  # length of the random cut; None keeps the waveform whole
@@ -79,6 +87,30 @@ class AudioAugment(Settings):
     noise_p: float = 0.5
     snr_db: tuple[float, float] = (10.0, 40.0)
     polarity_p: float = 0.5
+    rawboost_p: float = 0.0
+    rawboost_algorithm: int = (
+        4  # as published: 1 convolutive, 2 impulsive, 3 stationary noise, 4 all in series
+    )
+    codec_p: float = 0.0
+    codecs: tuple[str, ...] = tuple(CODECS)  # one is drawn
+    codec_kbps: tuple[int, int] = (
+        16,
+        64,
+    )  # thousand bits per second of mp3, aac and opus, both ends included
+    mask_p: float = 0.0
+    time_masks: int = 2  # these four: SpecAugment's policy LD
+    time_mask_s: float = 1.0  # the longest
+    frequency_masks: int = 2
+    frequency_mask_bands: int = 27  # the widest, in bands of which 80 make up the mel scale
+
+    def __post_init__(self) -> None:
+        if self.rawboost_algorithm not in ALGORITHMS:
+            raise ConfigError(
+                f"RawBoost has no algorithm {self.rawboost_algorithm}; take one of {', '.join(map(str, ALGORITHMS))}."
+            )
+        if not self.codecs or (unknown := sorted(set(self.codecs) - set(CODECS))):
+            found = ", ".join(unknown) if self.codecs else "none"
+            raise ConfigError(f"codecs must name some of {', '.join(CODECS)}, not {found}.")
 
     def __call__(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """waveform: float (T,) -> float32 (crop_s * sample_rate,), or (T,) where `crop_s` is None."""
@@ -86,6 +118,9 @@ class AudioAugment(Settings):
         out = waveform.astype(np.float32, copy=False)
         if self.crop_s is not None:
             out = self._crop(out, rng)
+        # what is off draws nothing: settings from before it existed give the same as then
+        if self.rawboost_p and rng.random() < self.rawboost_p:
+            out = rawboost(out, self.rawboost_algorithm, self.sample_rate, rng)
         if rng.random() < self.band_p:
             out = self._band_limit(out, rng)
         if rng.random() < self.noise_p:
@@ -94,6 +129,11 @@ class AudioAugment(Settings):
             out = out * np.float32(10 ** (rng.uniform(*self.gain_db) / 20))
         if rng.random() < self.polarity_p:
             out = -out
+        if self.codec_p and rng.random() < self.codec_p:
+            kbps = int(rng.integers(self.codec_kbps[0], self.codec_kbps[1] + 1))
+            out = code(out, self.codecs[rng.integers(len(self.codecs))], kbps, self.sample_rate)
+        if self.mask_p and rng.random() < self.mask_p:
+            out = self._mask(out, rng)
         return np.array(out, dtype=np.float32)
 
     def _crop(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -101,6 +141,13 @@ class AudioAugment(Settings):
         padded = repeat_to_length(waveform, size)
         start = int(rng.integers(0, padded.size - size + 1))
         return padded[start : start + size]
+
+    def _mask(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for _ in range(self.time_masks):
+            waveform = mask_time(waveform, self.time_mask_s, self.sample_rate, rng)
+        for _ in range(self.frequency_masks):
+            waveform = mask_frequency(waveform, self.frequency_mask_bands, self.sample_rate, rng)
+        return waveform
 
     def _band_limit(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         from scipy import signal  # a second to import, and only training needs it

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from avdetect.errors import WeightsError
+from avdetect.weights.keras import read_keras
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".model")
+KERAS_SUFFIXES = (".h5", ".hdf5")
 WRAPPERS = (
     "net",
     "state_dict",
@@ -38,9 +40,10 @@ def sha256_file(path: str | Path) -> str:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` or PyTorch file, on the CPU, by key.
+    """The tensors of a `.safetensors`, PyTorch or Keras file, on the CPU, by key.
 
     PyTorch files are read with `weights_only=True`; one level of wrapping ("net", "state_dict", …) is undone.
+    Keras' arrays are keyed "layer/weight" and keep Keras' shapes (see `keras_layers`).
     Raises `WeightsError` for a missing, damaged or foreign file, and for one that would need pickle.
     """
     path = Path(path)
@@ -52,7 +55,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         return _read_safetensors(path)
     if path.suffix in TORCH_SUFFIXES:
         return _read_torch(path)
-    expected = ", ".join((".safetensors", *TORCH_SUFFIXES))
+    if path.suffix in KERAS_SUFFIXES:
+        return read_keras(path)
+    expected = ", ".join((".safetensors", *TORCH_SUFFIXES, *KERAS_SUFFIXES))
     raise WeightsError(
         f"The weights file {path} ends in '{path.suffix}', which cannot be read; expected {expected}."
     )

@@ -19,7 +19,13 @@ from avdetect.data.manifest import Manifest
 from avdetect.data.prepare import RECORD, SCHEMA, PreparedSet, _digest
 from avdetect.errors import ConfigError, DataError
 from avdetect.media import Clip, ClipSettings, FaceTrack, MediaInfo, save_clip
-from avdetect.transforms import AudioPreprocess, LipSyncPreprocess, VisualPreprocess
+from avdetect.transforms import (
+    AudioPreprocess,
+    LipSyncPreprocess,
+    PairPreprocess,
+    VisualAugment,
+    VisualPreprocess,
+)
 
 SETTINGS = ClipSettings(crop_size=8, mouth_size=6)
 RATE, FRAME = 16000, 640
@@ -54,7 +60,11 @@ def make(tmp_path):
 
     def build(*clips):
         (tmp_path / "clips").mkdir()
-        content = {"schema": SCHEMA, "sha256": _digest(SETTINGS), "clip_settings": SETTINGS.to_dict()}
+        content = {
+            "schema": SCHEMA,
+            "sha256": _digest(SETTINGS.to_dict()),
+            "clip_settings": SETTINGS.to_dict(),
+        }
         (tmp_path / "settings.json").write_text(json.dumps(content))
         records = []
         for i, one in enumerate(clips):
@@ -173,6 +183,61 @@ def test_augmentation_is_for_training_only(make):
         255,
     ]
     assert values(FaceCropDataset(prepared, rows, VISUAL, crops=2, augment=white)[0]) == [0, 3]
+
+
+PAIRS = PairPreprocess(size=8, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def pair_values(item):
+    """(filling of the crop, filling of its predecessor) of every sample."""
+    return [tuple(round(float(crop[0, 0, 0]) * 255) for crop in pair) for pair in item["x"]]
+
+
+def test_pairs_bring_the_predecessor_in_the_track(make):
+    prepared = make(clip([track(0, 9, 0), track(1, 1, 0), track(2, 2, 0)]))
+    rows = prepared.rows("visual")
+    data = FaceCropDataset(prepared, rows, PAIRS, crops=3)
+    assert data[0]["x"].shape == (3, 2, 3, 8, 8) and data[0]["label"].shape == (3,)
+    assert pair_values(data[0]) == [(0, 1), (4, 3), (8, 7)]
+    everyone = FaceCropDataset(prepared, rows, PAIRS, crops=2, track="any")
+    assert pair_values(everyone[0]) == [(0, 1), (8, 7), (10, 10), (20, 21), (21, 20)]
+    training = FaceCropDataset(prepared, rows, PAIRS, crops=4, training=True)
+    for i in range(5):
+        assert all(before == max(crop - 1, int(crop == 0)) for crop, before in pair_values(training[i]))
+
+
+def test_crop_and_predecessor_are_augmented_alike(make):
+    prepared = make(clip([track(0, 9, 0)]))
+    rows = prepared.rows("visual")
+    plain = FaceCropDataset(prepared, rows, PAIRS, crops=4, training=True)
+    data = FaceCropDataset(prepared, rows, PAIRS, crops=4, training=True, augment=jitter)
+    shifts = set()
+    for i in range(6):
+        moved = np.array(pair_values(data[i])) - np.array(pair_values(plain[i]))
+        assert len(set(moved.ravel())) == 1  # `jitter` draws once a stack
+        shifts.add(int(moved[0, 0]))
+    assert len(shifts) > 3
+    noise = VisualAugment(flip_p=0, affine_p=0, colour_p=0, downscale_p=0, blur_p=0, noise_p=1, jpeg_p=0)
+    same = make_single(prepared)
+    noisy = FaceCropDataset(same, same.rows("visual"), PAIRS, crops=4, training=True, augment=noise)[0]["x"]
+    assert torch.equal(noisy[:, 0], noisy[:, 1]) and not torch.equal(noisy[0], noisy[1])
+
+
+def make_single(prepared):
+    """The set with one crop in its clip: crop and predecessor are the same picture."""
+    save_clip(clip([track(5, 1, 0)]), prepared.folder / "clips" / "0.npz")
+    return prepared
+
+
+def test_methods_are_counted_among_the_fakes(make):
+    prepared = make(*[clip([track(0, 2, 0)]) for _ in range(6)])  # 1, 3 and 5 are fake
+    rows = prepared.rows("visual").assign(method=["swap", "swap", "camera", "reenact", None, None])
+    data = FaceCropDataset(prepared, rows, VISUAL)
+    assert data.methods == ["reenact", "swap", "unknown"]
+    assert [data[i]["method"].tolist() for i in range(6)] == [[0, 0], [2, 2], [0, 0], [1, 1], [0, 0], [3, 3]]
+    assert data[1]["method"].dtype == torch.int64
+    genuine = FaceCropDataset(prepared, rows[rows["truth"] == 0], VISUAL)
+    assert genuine.methods == [] and genuine[2]["method"].tolist() == [0, 0]
 
 
 def test_voice_windows(make):

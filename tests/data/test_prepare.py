@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -208,6 +209,21 @@ def test_other_settings_other_folders_and_empty_manifests_are_refused(mixed, tmp
     with pytest.raises(DataError, match="a.mp4 more than once"):
         prepare(Manifest.join([mixed, mixed], check=False), tmp_path / "out2", SETTINGS, workers=0)
     assert not (tmp_path / "out2").exists()
+
+
+def test_a_folder_from_before_a_setting_existed_is_continued(mixed, tmp_path):
+    out = tmp_path / "prepared"
+    voice = mixed.where("path == 'voice.wav'")
+    prepare(voice, out, SETTINGS, workers=0, progress=False)
+    content = json.loads((out / "settings.json").read_text())
+    for name in ("sampling", "crop_policy", "mouth_region", "mouth_colour"):
+        del content["clip_settings"][name]
+    stored = json.dumps(content["clip_settings"], sort_keys=True).encode()
+    content["sha256"] = hashlib.sha256(stored).hexdigest()
+    (out / "settings.json").write_text(json.dumps(content))
+    before = table_text(out)
+    prepare(voice, out, SETTINGS, workers=0, progress=False)
+    assert table_text(out) == before
 
 
 def test_a_dying_worker_costs_only_its_own_clip(tmp_path, fake):

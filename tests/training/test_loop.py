@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from avdetect.errors import ConfigError, WeightsError
 from avdetect.training import FitSettings, fit
+from avdetect.training.checkpoints import load_state, save_state
 from avdetect.training.history import History
 from avdetect.training.losses import binary_loss
 from avdetect.training.sampling import BalancedBatches
@@ -32,7 +33,7 @@ class Toy:
 
     name = "toy"
 
-    def __init__(self, die_in_epoch: int | None = None):
+    def __init__(self, die_in_epoch: int | None = None, stop_in_epoch: int | None = None):
         generator = torch.Generator().manual_seed(1)
         x = torch.randn(64, 2, generator=generator)
         y = (x.sum(1) + 0.8 * torch.randn(64, generator=generator) > 0).long()
@@ -42,12 +43,14 @@ class Toy:
         self.sampler = BalancedBatches(y.numpy(), 16, seed=3)
         self.train_loader = DataLoader(data, batch_sampler=self.sampler)
         self.val_loader = DataLoader(data, batch_size=10)
-        self.die_in_epoch = die_in_epoch
+        self.die_in_epoch, self.stop_in_epoch = die_in_epoch, stop_in_epoch
 
     def set_epoch(self, epoch):
         self.sampler.set_epoch(epoch)
         if epoch == self.die_in_epoch:
             os.kill(os.getpid(), 9)
+        if epoch == self.stop_in_epoch:
+            raise InterruptedError
 
     def step(self, model, batch):
         return {"loss": binary_loss(model(batch[0]).squeeze(1), batch[1])}
@@ -110,6 +113,90 @@ def test_plateau_lowers_the_rate(tmp_path):
     )
     rates = [json.loads(line)["lr"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert rates == pytest.approx([1e-12, 1e-12, 1e-12, 1e-13, 1e-13])
+
+
+def test_plateau_counts_as_torch_does_and_ends_below_a_rate(tmp_path):
+    settings = FitSettings(
+        epochs=20, lr=1e-12, patience=20, schedule="plateau", warmup=1, weight_decay=0.0,
+        plateau_patience=1, plateau_factor=0.5, lr_stop=3e-13,
+    )  # fmt: skip
+    train(tmp_path, settings)
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-12)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, eps=0.0)
+    expected = []
+    while optimizer.param_groups[0]["lr"] >= 3e-13:
+        expected.append(optimizer.param_groups[0]["lr"])
+        theirs.step(1.0)
+    assert rates == pytest.approx(expected) and len(rates) == 5
+
+
+def test_cosine_reaches_the_floor_that_is_stated(tmp_path):
+    train(tmp_path, FitSettings(epochs=6, lr=0.05, lr_min=0.02, warmup=0))
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert all(a > b for a, b in zip(rates, rates[1:], strict=False)) and 0.02 < rates[-1] < 0.0205
+
+
+def test_no_epochs_keep_the_weights(tmp_path):
+    before = {key: value.clone() for key, value in Toy().model.state_dict().items()}
+    task, result = train(tmp_path, FitSettings(epochs=0))
+    assert (result.best_epoch, result.epochs) == (0, 0) and 0 <= result.metrics["auc"] <= 1
+    assert all(torch.equal(value, before[key]) for key, value in task.model.state_dict().items())
+    assert not list(tmp_path.iterdir())
+
+
+OPTIONS = {
+    "frozen": FitSettings(epochs=6, lr=0.05, freeze=("0",)),
+    "layers": FitSettings(epochs=6, lr=0.05, lr_scale={"0": 0.1, "3": 1.0}, optimizer="adam"),
+    "sgd": FitSettings(epochs=6, lr=0.05, optimizer="sgd", clip_norm=None, schedule="plateau"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_continues_exactly(tmp_path, name):
+    whole, expected = train(tmp_path / "whole", OPTIONS[name])
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "stopped", OPTIONS[name], stop_in_epoch=3)
+    resumed, result = train(tmp_path / "stopped", OPTIONS[name])
+    assert result.metrics == expected.metrics
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_frozen_parts_do_not_move_and_scaled_ones_move_less(tmp_path):
+    start = {key: value.clone() for key, value in Toy().model.state_dict().items()}
+    settings = FitSettings(epochs=1, lr=1e-3, freeze=("3.bias",), lr_scale={"0": 0.01}, warmup=0)
+    moved = {
+        key: (value - start[key]).abs().max().item()
+        for key, value in train(tmp_path, settings)[0].model.state_dict().items()
+    }
+    assert moved["3.bias"] == 0 and 0 < moved["0.weight"] < 0.05 * moved["3.weight"]
+
+
+def test_a_checkpoint_from_before_an_option_existed_is_continued(tmp_path):
+    settings = FitSettings(epochs=6, lr=0.05, patience=10, warmup=2)
+    whole, expected = train(tmp_path / "whole", settings)
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "old", settings, stop_in_epoch=3)
+    path = tmp_path / "old" / "checkpoints" / "last.pt"
+    state = load_state(path)
+    first = (
+        "epochs",
+        "lr",
+        "weight_decay",
+        "schedule",
+        "warmup",
+        "patience",
+        "clip_norm",
+        "monitor",
+        "precision",
+    )
+    state["settings"] = {key: state["settings"][key] for key in (*first, "seed")}
+    save_state(state, path)
+    assert train(tmp_path / "old", settings)[1].metrics == expected.metrics
+    save_state(state, path)
+    with pytest.raises(ConfigError, match="other settings"):
+        train(tmp_path / "old", FitSettings(epochs=6, lr=0.05, patience=10, warmup=2, optimizer="adam"))
 
 
 def test_other_settings_are_not_continued(tmp_path):

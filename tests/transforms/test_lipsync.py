@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
+from avdetect.errors import ConfigError
 from avdetect.transforms import LipSyncAugment, LipSyncPreprocess
 
 
@@ -32,14 +34,67 @@ def test_other_mouth_sizes_are_resized():
     torch.testing.assert_close(frames, torch.full_like(frames, 0.2))
 
 
-def test_colour_mouths_are_refused():
-    with pytest.raises(ValueError, match="uint8"):
-        LipSyncPreprocess()(np.zeros((5, 48, 48, 3), np.uint8), 0, np.zeros(10, np.float32))
+def test_mouths_of_the_other_kind_are_refused_with_the_settings_that_fit():
+    colour = np.zeros((5, 48, 48, 3), np.uint8)
+    with pytest.raises(
+        ConfigError, match="are RGB and this lip-sync encoder takes grey: .*mouth_colour=False"
+    ):
+        LipSyncPreprocess()(colour, 0, np.zeros(10, np.float32))
+    with pytest.raises(ConfigError, match="mouth_colour=True, mouth_region=face, mouth_size=224"):
+        LipSyncPreprocess(224, region="face", colour=True)(mouths(), 0, np.zeros(10, np.float32))
+    with pytest.raises(ConfigError, match="region is 'nose': it must be mouth or face"):
+        LipSyncPreprocess(region="nose")
 
 
-@pytest.mark.parametrize("settings", [LipSyncPreprocess(mouth_size=64), LipSyncAugment(shift=0.01)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((5, 48, 48)), np.zeros((48, 48), np.uint8), np.zeros((5, 8, 8, 4), np.uint8)]
+)
+def test_what_is_no_mouths_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be uint8"):
+        LipSyncPreprocess()(wrong, 0, np.zeros(10, np.float32))
+    with pytest.raises(ValueError, match="must be uint8"):
+        LipSyncAugment()(wrong, np.zeros(10, np.float32), np.random.default_rng(0))
+
+
+def faces(frames=12, size=64, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
+
+
+def test_colour_faces_stay_whole_numbers():
+    preprocess = LipSyncPreprocess(64, region="face", colour=True)
+    frames, waveform = preprocess(faces(), 0, np.ones(640, np.float32))
+    assert frames.dtype == torch.uint8 and waveform.shape == (1, 12 * 640)
+    np.testing.assert_array_equal(frames[0].numpy(), faces())
+    small, _ = LipSyncPreprocess(32, region="face", colour=True)(faces(), 0, np.ones(640, np.float32))
+    assert small.shape == (1, 12, 32, 32, 3) and small.dtype == torch.uint8
+    planes = torch.from_numpy(faces()).permute(0, 3, 1, 2).float()
+    exact = F.interpolate(planes, size=(32, 32), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
+    torch.testing.assert_close(small[0].float(), exact, atol=1.0, rtol=0)
+    empty, _ = preprocess(faces(0), 0, np.ones(640, np.float32))
+    assert empty.shape == (1, 0, 64, 64, 3)
+
+
+def test_colour_faces_are_augmented_as_a_whole():
+    still = np.stack([faces(1)[0]] * 6)
+    augment = LipSyncAugment(flip_p=1.0, light_p=0.0, shift_p=0.0, noise_p=0.0)
+    seen, _ = augment(still, np.zeros(10, np.float32), np.random.default_rng(0))
+    np.testing.assert_array_equal(seen, still[:, :, ::-1])
+    augment = LipSyncAugment(flip_p=1.0, light_p=1.0, shift_p=1.0)
+    seen, _ = augment(still, np.zeros(10, np.float32), np.random.default_rng(0))
+    assert seen.shape == still.shape and seen.dtype == np.uint8
+    assert (seen == seen[0]).all() and not np.array_equal(seen, still)
+
+
+@pytest.mark.parametrize(
+    "settings", [LipSyncPreprocess(64, region="face", colour=True), LipSyncAugment(shift=0.01)]
+)
 def test_settings_survive_their_dictionary(settings):
     assert type(settings).from_dict(settings.to_dict()) == settings
+
+
+def test_cards_from_before_colour_still_load():
+    old = {"mouth_size": 48, "grid_fps": 25.0, "sample_rate": 16000}
+    assert LipSyncPreprocess.from_dict(old) == LipSyncPreprocess()
 
 
 def test_augmentation_repeats_and_treats_all_frames_alike():

@@ -76,7 +76,7 @@ def test_code_in_a_checkpoint_is_named_and_never_run(tmp_path, legacy):
         ("w.pth", b"", "damaged"),
         ("w.pth", b"hello, this is text", "damaged"),
         ("w.pth", b"PK\x03\x04 cut off", "damaged"),
-        ("w.zip", b"", "ends in '.zip', which cannot be read; expected .safetensors"),
+        ("w.zip", b"", "ends in '.zip', which cannot be read; expected .safetensors, .pth, .*, .h5, .hdf5"),
     ],
 )
 def test_bad_files_give_one_sentence(tmp_path, name, content, message):

@@ -4,8 +4,8 @@ After Chung and Zisserman, "Out of Time: Automated Lip Sync in the Wild" (2016):
 as a function of the offset; its minimum is the offset, median minus minimum the confidence. Here windows
 without sound and windows shifted out of the clip have no weight, where the published code pads with zeros.
 
-Offsets are in grid frames and positive where the audio is late: lip window i is compared with audio window
-i + offset.
+Embeddings may have any length. Offsets are in grid frames and positive where the audio is late: lip window i
+is compared with audio window i + offset.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,7 @@ from torch.nn import functional as F
 
 from avdetect.encoders.base import full_precision
 
-SHARPNESS = 20.0  # of the soft minimum over offsets, per unit of distance
-ABSENT = 4.0  # stands for the distance at an unusable offset; real distances are at most 2
+SHARPNESS = 20.0  # of the soft minimum over offsets, per unit of distance between embeddings of length 1
 SILENT_DB = -60.0  # dB of full scale under which a window is silent whatever the rest of the clip is
 SILENT_BELOW_PEAK_DB = (
     30.0  # silent is also what lies this far under the clip's loud windows (95th percentile)
@@ -52,13 +51,15 @@ def neighbours(x: Tensor, reach: int) -> Tensor:
 
 
 def offset_distances(lips: Tensor, sound: Tensor, reach: int) -> Tensor:
-    """Normalised embeddings (N, W, D) each -> Euclidean distances (N, W, 2*reach+1), offset -reach first.
+    """Embeddings (N, W, D) each, of any length -> Euclidean distances (N, W, 2*reach+1), offset -reach first.
 
     Pairs that fall outside the clip hold a number without meaning; `pair_weights` gives them weight 0.
     """
     with full_precision(lips):
-        cosine = torch.einsum("nwd,nwdo->nwo", lips.float(), neighbours(sound.float(), reach))
-        return (2.0 - 2.0 * cosine).clamp_min(1e-6).sqrt()
+        lips, sound = lips.float(), sound.float()
+        product = torch.einsum("nwd,nwdo->nwo", lips, neighbours(sound, reach))
+        squares = lips.square().sum(dim=2, keepdim=True) + neighbours(sound.square().sum(dim=2), reach)
+        return (squares - 2.0 * product).clamp_min(1e-6).sqrt()
 
 
 def speech_activity(waveform: Tensor, samples_per_frame: int, width: int) -> Tensor:
@@ -90,27 +91,34 @@ def mean_curve(distances: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return curve, (total >= MIN_OVERLAP * centre) & (total > 0) & (centre > 0)
 
 
+def masked_curve(curve: Tensor, usable: Tensor) -> Tensor:
+    """Curve (N, O) with infinity at unusable offsets: they are never the best. 0 where none is usable."""
+    masked = torch.where(usable, curve, torch.full_like(curve, torch.inf))
+    return torch.where(usable.any(dim=1, keepdim=True), masked, torch.zeros_like(curve))
+
+
 def curve_statistics(curve: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
     """Curve (N, O) and usable offsets -> (minimum, median) over these, (N,) each; the lower of two medians.
 
-    Without a usable offset both are the stand-in distance `ABSENT`.
+    Without a usable offset both are 0.
     """
-    ordered = torch.where(usable, curve, torch.full_like(curve, ABSENT)).sort(dim=1).values
+    ordered = masked_curve(curve, usable).sort(dim=1).values
     middle = (usable.sum(dim=1) - 1).clamp_min(0) // 2
     return ordered[:, 0], ordered.gather(1, middle.unsqueeze(1)).squeeze(1)
 
 
-def curve_features(curve: Tensor, usable: Tensor) -> Tensor:
+def curve_features(curve: Tensor, usable: Tensor, sharpness: float = SHARPNESS) -> Tensor:
     """What a head needs to know of a curve, differentiable: (N, O) -> (N, O + 6).
 
     Distance at offset 0, minimum, median, confidence (median - minimum), distance at 0 over the minimum, soft
     |offset| of the minimum as a part of the reach; then the curve itself under its median, 0 where unusable.
+    `sharpness` of the soft minimum is per unit of distance: the smaller, the larger the distances are.
     """
     reach = curve.shape[1] // 2
     minimum, median = curve_statistics(curve, usable)
     offsets = torch.arange(-reach, reach + 1, device=curve.device, dtype=curve.dtype)
-    masked = torch.where(usable, curve, torch.full_like(curve, ABSENT))
-    soft = torch.softmax(-SHARPNESS * masked, dim=1)
+    masked = masked_curve(curve, usable)
+    soft = torch.softmax(-sharpness * masked, dim=1)
     away = (soft * offsets.abs()).sum(dim=1) / reach
     zero = masked[:, reach]
     scalars = torch.stack([zero, minimum, median, median - minimum, zero - minimum, away], dim=1)
