@@ -129,11 +129,22 @@ def encoders(
         from avdetect.weights.commands import as_card
 
         card = describe_encoder(name).to_dict()
-        print(json.dumps(card) if as_json else as_card(card))
+        if as_json:
+            print(json.dumps(card))
+            return
+        shapes = (f"({', '.join(map(str, shape))})" for shape in card["input"])
+        preprocess = (f"{key} {value}" for key, value in card["preprocess"].items())
+        figures = {key: f"{card[key]:,}" for key in ("embedding_dim", "parameters")}
+        print(as_card(card | figures | {"input": ", ".join(shapes), "preprocess": ", ".join(preprocess)}))
         return
     for kind in ("visual", "audio", "lipsync"):
         for known in list_encoders(kind):
-            print(json.dumps({"name": known, "kind": kind}) if as_json else f"{kind:8} {known}")
+            if as_json:
+                print(json.dumps({"name": known, "kind": kind}))
+            elif not known.startswith("ssim("):
+                print(f"{kind:8} {known}")
+    if not as_json:
+        print("visual   ssim(NAME), with any visual NAME above")
 
 
 @weights_app.command("list")

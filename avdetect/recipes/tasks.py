@@ -14,6 +14,7 @@ from avdetect.errors import ConfigError, DataError
 from avdetect.training import Adversarial, BinaryLoss, EncoderTask, LipSyncTask, Task, TripletTask
 from avdetect.training.sampling import BalancedBatches, ShuffledBatches, TripletBatches, fixed_triplets
 from avdetect.training.tasks import SHIFTS
+from avdetect.training.ucf import UCFTask, UCFWeights
 from avdetect.transforms import AudioAugment, LipSyncAugment, VisualAugment
 
 
@@ -52,8 +53,11 @@ def _visual(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], s
     val_set = FaceCropDataset(prepared, val, pre, settings["val_crops"])
     loaders = _loaders(dataset, val_set, settings, seed)
     if visual_method(settings) == "ucf":
-        from avdetect.training.ucf import UCFTask, UCFWeights
-
+        if settings["smoothing"] or settings.get("loss") or settings.get("adversarial"):
+            raise ConfigError(
+                "train.visual.method=ucf has losses of its own (train.visual.ucf): leave loss, smoothing and "
+                "adversarial at their defaults"
+            )
         return UCFTask("visual", encoder, *loaders, UCFWeights.from_dict(settings.get("ucf") or {}))
     return EncoderTask("visual", encoder, *loaders, *_objective(settings))
 

@@ -252,6 +252,12 @@ def test_ucf_training_through_the_recipe(faces, tmp_path):
     assert metrics["stages"]["visual"]["encoder"] == "ucf_tiny"
 
 
+def test_ucf_with_a_loss_of_another_method_ends_with_a_sentence(faces, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(faces, tmp_path, *TINY, "train.visual.method=ucf", "train.visual.loss={name: focal}")
+    assert "train.visual.method=ucf has losses of its own" in capsys.readouterr().err
+
+
 def test_options_of_the_loop_through_the_recipe(faces, tmp_path):
     _, metrics, history = run(
         faces, tmp_path, *TINY, "train.visual.fit.epochs=2", "train.visual.loss={name: focal}",
