@@ -16,6 +16,7 @@ class Codec:
     decoder: str
     sample_rate: int  # Hz
     compressed: bool = True  # whether it has a bit rate to choose
+    lowest_kbps: int = 1
 
 
 CODECS = {
@@ -23,7 +24,7 @@ CODECS = {
     "alaw": Codec("pcm_alaw", "pcm_alaw", 8000, compressed=False),  # ITU-T G.711, elsewhere
     "mp3": Codec("libmp3lame", "mp3float", 16000),
     "aac": Codec("aac", "aac", 16000),
-    "opus": Codec("libopus", "opus", 16000),
+    "opus": Codec("libopus", "opus", 16000, lowest_kbps=9),  # below it the decoder gives silence
 }
 
 
@@ -39,9 +40,12 @@ def _resample(waveform: np.ndarray, before: int, after: int) -> np.ndarray:
 def code(waveform: np.ndarray, codec: str, kbps: int, sample_rate: int) -> np.ndarray:
     """float (T,) -> float32 (T,) after `codec` at `kbps` thousand bits per second, aligned with the input.
 
-    G.711 ignores `kbps`: it has 64. Raises `ConfigError` where this PyAV was built without the codec.
+    G.711 ignores `kbps`: it has 64. Raises `ConfigError` where this PyAV was built without the codec, and for a
+    rate at which the codec does not work.
     """
     kind = CODECS[codec]
+    if kbps < kind.lowest_kbps:
+        raise ConfigError(f"The codec {codec} was asked for at {kbps} kbit/s; give {kind.lowest_kbps} or more.")
     speech = np.clip(_resample(waveform, sample_rate, kind.sample_rate), -1.0, 1.0).astype(np.float32)
     decoded, rate, run_in = _round_trip(speech, kind, kbps)
     out = _resample(decoded[run_in:], rate, sample_rate).astype(np.float32)[: waveform.size]

@@ -298,3 +298,10 @@ def test_frequency_masks_take_a_band_and_leave_the_rest():
         np.testing.assert_allclose(after[kept], before[kept], atol=1e-2)
     assert max(widths) <= 27 and 9 < np.mean(widths) < 18
     assert min(lows) < 0.1 and max(lows) > 0.6
+
+
+def test_opus_is_refused_at_rates_at_which_it_gives_silence():
+    tone = np.sin(np.arange(16000) / 10).astype(np.float32) / 2
+    with pytest.raises(ConfigError, match="opus was asked for at 8 kbit/s; give 9 or more"):
+        code(tone, "opus", 8, 16000)
+    assert code(tone, "opus", 9, 16000).std() > 0.2
