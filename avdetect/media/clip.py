@@ -13,6 +13,7 @@ import numpy as np
 from avdetect.errors import MediaError
 from avdetect.media.audio import AudioCollector
 from avdetect.media.files import MediaInfo
+from avdetect.media.frames import RATE_WARNING, is_sequence, open_sequence, whole_picture_track
 from avdetect.media.images import StillImage, read_image
 from avdetect.media.settings import ClipSettings
 from avdetect.media.tracks import FaceCollector, FaceDetector, FaceTrack, faces_in_image
@@ -20,6 +21,7 @@ from avdetect.media.video import MediaReader, VideoFrame, count_frames
 
 NO_AUDIO = "no audio track"
 STILL_NO_AUDIO = "a picture has no sound"
+FRAMES_NO_AUDIO = "a video kept as pictures has no sound"
 AUDIO_NO_VISUAL = "no video track"
 
 
@@ -45,11 +47,14 @@ def read_clip(
 ) -> Clip:
     """Read a video, image or audio file in one pass. `detector` is MTCNN unless given.
 
+    A folder of numbered pictures is read as a video without sound (`avdetect.media.frames`).
     A clip without face or sound says why in `reasons`; what could not be decoded stands in `warnings`.
     Raises MediaError, one sentence, where nothing can be read.
     """
     settings = settings or ClipSettings()
     begin = time.perf_counter()
+    if is_sequence(path):
+        return _sequence_clip(path, settings, detector, begin)
     image = read_image(path)
     if image is not None:
         return _image_clip(path, image, settings, detector or _default_detector(), begin)
@@ -74,6 +79,30 @@ def _image_clip(
     timing = {"decode": decoded - begin, "faces": time.perf_counter() - decoded, "audio": 0.0}
     return Clip(
         str(path), "image", 0.0, image.info, settings, tracks, None, reasons, list(image.warnings), timing
+    )
+
+
+def _sequence_clip(
+    path: str | Path, settings: ClipSettings, detector: FaceDetector | None, begin: float
+) -> Clip:
+    sequence, reasons = open_sequence(path), {"audio": FRAMES_NO_AUDIO}
+    if settings.pictures == "face":
+        tracks = [whole_picture_track(sequence, settings)]
+    else:
+        faces = FaceCollector(settings, detector or _default_detector(), sequence.frame_step_s, len(sequence))
+        for frame in sequence.video_frames():
+            faces.add(frame)
+        tracks = faces.finish()
+        if not tracks:
+            reasons["visual"] = f"no face could be followed in {faces.sampled} sampled pictures"
+    spent = time.perf_counter() - begin
+    info = sequence.info()
+    warnings = [RATE_WARNING]
+    if sequence.damaged:
+        warnings.append(f"{sequence.damaged} of {len(sequence)} pictures are damaged and were left out")
+    timing = {"decode": time.perf_counter() - begin - spent, "faces": spent, "audio": 0.0}
+    return Clip(
+        str(path), "video", sequence.duration_s, info, settings, tracks, None, reasons, warnings, timing
     )
 
 

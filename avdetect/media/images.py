@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from avdetect.errors import MediaError
 from avdetect.media.files import MediaInfo, check_file, file_sha256
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
 # EXIF orientation -> degrees counter-clockwise that put the picture upright (mirrored ones: after the flip).
 _EXIF_ROTATION = {1: 0, 2: 0, 3: 180, 4: 180, 5: 270, 6: 270, 7: 90, 8: 90}
@@ -34,7 +34,7 @@ def read_image(path: str | Path) -> StillImage | None:
     """
     file = check_file(path)
     try:
-        image = Image.open(file, formats=_FORMATS)
+        image = Image.open(file, formats=PICTURE_FORMATS)
     except UnidentifiedImageError:
         return None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -46,7 +46,7 @@ def read_image(path: str | Path) -> StillImage | None:
             orientation = image.getexif().get(0x0112, 1)
             mode, kind = image.mode, image.format.lower()
             frames = getattr(image, "n_frames", 1) if kind != "mpo" else 1
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
+            rgb = to_rgb(ImageOps.exif_transpose(image))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise MediaError(
                 f"{path} is a damaged picture ({str(error).rstrip('.')}): copy or download it again."
@@ -68,7 +68,8 @@ def read_image(path: str | Path) -> StillImage | None:
     return StillImage(rgb, info, warnings)
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a picture of any mode: transparency on white, 16-bit grey reduced to 8."""
     if image.mode in _SIXTEEN_BIT:
         grey = np.asarray(image, np.int64)
         # 8-bit values in a 16-bit file stay; anything larger is on the scale of 16 bits.

@@ -233,16 +233,22 @@ class MediaReader:
                 f"{self._out_of_order} video frames have no usable time stamp; the nominal "
                 "frame rate was used for them"
             )
+        if missing := self.missing_end():
+            self.warnings.append(missing)
+
+    def missing_end(self) -> str:
+        """A sentence where what was decoded so far ends before the announced duration, else nothing."""
         announced = self.container.duration or 0
         if self.container.format.name.split(",")[0] not in _DECLARE_DURATION:
             announced = 0
         announced_s, reached_s = announced / av.time_base, (self.video_start_s or 0.0) + self.video_end_s
         reached_s = max(reached_s, self._audio_end_s)
-        if reached_s < 0.95 * announced_s - 0.2:
-            self.warnings.append(
-                f"only {reached_s:.2f} s of the announced {announced_s:.2f} s could be decoded: the file "
-                "seems truncated"
-            )
+        if reached_s >= 0.95 * announced_s - 0.2:
+            return ""
+        return (
+            f"only {reached_s:.2f} s of the announced {announced_s:.2f} s could be decoded: the file "
+            "seems truncated"
+        )
 
     def info(self) -> MediaInfo:
         """Description of the file; decodes the first frame if none was decoded yet."""
@@ -302,9 +308,12 @@ def _open_container(path: Path) -> av.container.InputContainer:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """What the file at `path` holds. Raises MediaError."""
+    """What the file at `path`, or the folder of frames (`avdetect.media.frames`), holds. Raises MediaError."""
+    from avdetect.media.frames import is_sequence, open_sequence
     from avdetect.media.images import read_image
 
+    if is_sequence(path):
+        return open_sequence(path).info()
     image = read_image(path)
     if image is not None:
         return image.info
