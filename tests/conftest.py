@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests run side by side: threads of their own would only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 # Enough to run every stage; the detector knows next to nothing.
 SMOKE = (

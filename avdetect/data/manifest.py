@@ -4,7 +4,7 @@ Columns (all optional but `path`; extra columns are kept as they are):
 
 | column | content |
 |---|---|
-| `path` | file, relative to `root`, with forward slashes |
+| `path` | file (or folder of frames, `avdetect.media.frames`), relative to `root`, with forward slashes |
 | `kind` | `video`, `audio` or `image` (told from the suffix where missing) |
 | `label`, `visual_label`, `audio_label` | 1 = fake, 0 = genuine, missing = not known |
 | `split` | `train`, `val`, `test` or missing |
@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from avdetect.errors import ConfigError, DataError
+from avdetect.media.frames import place_on_disk
 
 KINDS = ("video", "audio", "image")
 SPLITS = ("train", "val", "test")
@@ -120,6 +121,13 @@ class Manifest:
 
     def check(self) -> Manifest:
         """Return self, or raise one DataError that names every kind of fault with its offending rows."""
+        faults = self.faults()
+        if faults:
+            raise DataError(f"{self.name} ({len(self)} rows) is not usable: " + "; ".join(faults))
+        return self
+
+    def faults(self) -> list[str]:
+        """A sentence on every kind of fault, with its offending rows."""
         table, keys = self.table, self.keys
         conflict = (table["label"] == 0) & ((table["visual_label"] == 1) | (table["audio_label"] == 1))
         faults = [
@@ -141,10 +149,7 @@ class Manifest:
             ),
             *self._leaks(),
         ]
-        faults = [fault for fault in faults if fault]
-        if faults:
-            raise DataError(f"{self.name} ({len(self)} rows) is not usable: " + "; ".join(faults))
-        return self
+        return [fault for fault in faults if fault]
 
     def _leaks(self) -> list[str]:
         """Sources and subjects that are in more than one split."""
@@ -194,9 +199,12 @@ class Manifest:
         return self._like(self.table[self._there()])
 
     def _there(self) -> pd.Series:
-        """Whether each row's file exists. A folder is listed once, however many rows are in it."""
-        files = (self.table["root"] + "/" + self.table["path"]).str.rpartition("/")
-        folders = {folder: _files_in(folder) for folder in files[0].unique()}
+        """Whether each row's file (or folder of frames, or the archive that it is in) exists.
+
+        A folder is listed once, however many rows are in it.
+        """
+        files = (self.table["root"] + "/" + self.table["path"]).map(place_on_disk).str.rpartition("/")
+        folders = {folder: _names_in(folder) for folder in files[0].unique()}
         there = [name in folders[folder] for folder, name in zip(files[0], files[2], strict=True)]
         return pd.Series(there, index=self.table.index, dtype=bool)
 
@@ -348,10 +356,13 @@ def _relative_root(root: str, here: Path) -> str | None:
     return Path(root).relative_to(here).as_posix() if Path(root).is_relative_to(here) else root
 
 
-def _files_in(folder: str) -> set[str]:
+def _names_in(folder: str) -> set[str]:
+    """Files, and folders that may hold frames: not those that are named as a media file is."""
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
+            return {
+                e.name for e in entries if e.is_file() or Path(e.name).suffix.lower() not in KIND_OF_SUFFIX
+            }
     except (FileNotFoundError, NotADirectoryError):
         return set()
 

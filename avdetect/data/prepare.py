@@ -28,10 +28,12 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from avdetect.data.guard import check_split
 from avdetect.data.manifest import Manifest, stage_label
 from avdetect.data.workers import run_in_workers
 from avdetect.errors import AvdetectError, DataError
 from avdetect.media import Clip, ClipFile, ClipSettings, load_clip, read_clip, save_clip
+from avdetect.media.frames import place_on_disk
 
 SCHEMA = "avdetect.prepared/1"
 RECORD = (
@@ -137,7 +139,8 @@ class PreparedSet:
         """Rows that a stage can learn from or be judged on, with their truth in column `truth` (0 or 1).
 
         Stages as in `manifest.stage_label`; visual needs a face crop, audio needs sound, lipsync both and a
-        run of at least `min_mouths` mouth crops, clip any of them.
+        run of at least `min_mouths` mouth crops, clip any of them. Raises DataError where test rows are among
+        them and the test split is not open (`avdetect.data.guard`).
         """
         table = self.table[self.table["status"] == "ok"]
         faces, sound = table["crops"].gt(0).astype(bool), table["has_audio"].astype(bool)
@@ -149,6 +152,7 @@ class PreparedSet:
         keep = fit[stage] & truth.notna()
         if split is not None:
             keep &= table["split"].eq(split).fillna(False).astype(bool)
+        check_split([split] if split is not None else table.loc[keep, "split"].unique())
         return table[keep].assign(truth=truth[keep].astype(int)).reset_index(drop=True)
 
     def clip_path(self, row) -> Path:
@@ -194,7 +198,7 @@ def _open_tasks(manifest: Manifest, out: Path, records: dict[str, dict]) -> list
         record = dict.fromkeys(RECORD) | {"key": key, "path": path, "root": root}
         source = os.path.join(root, path)
         try:
-            stat = os.stat(source)
+            stat = os.stat(place_on_disk(source))
         except (FileNotFoundError, NotADirectoryError):
             if not done:  # a finished clip outlives its file
                 records[key] = record | {"status": "missing", "reason": "the file is not there"}

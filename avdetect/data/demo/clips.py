@@ -149,13 +149,14 @@ def _picture(
         yield grain(scene.place_head(backdrop, texture, motion, frame, opening[frame]))
 
 
-def write_mp4(path: Path, frames: Iterator[np.ndarray], audio: np.ndarray, recording: Recording) -> None:
-    """Write H.264 and mono AAC; audio (T,) at speech.RATE begins with the first frame.
+def write_mp4(
+    path: Path, frames: Iterator[np.ndarray], audio: np.ndarray | None, recording: Recording
+) -> None:
+    """Write H.264 and mono AAC; audio (T,) at speech.RATE begins with the first frame, None: no sound.
 
     The video is coded by one thread, so that the bytes repeat.
     """
     rate = recording.sample_rate
-    sound = resample_poly(audio, rate // 100, speech.RATE // 100).astype(np.float32)
     with av.open(str(path), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=recording.fps)
         video.pix_fmt = "yuv420p"
@@ -166,8 +167,10 @@ def write_mp4(path: Path, frames: Iterator[np.ndarray], audio: np.ndarray, recor
             "x264-params": "cpu-independent=1",
         }
         video.codec_context.thread_count = 1
-        voice = container.add_stream("aac", rate=rate, layout="mono")
-        voice.bit_rate = AUDIO_BITRATE
+        voice = None
+        if audio is not None:
+            voice = container.add_stream("aac", rate=rate, layout="mono")
+            voice.bit_rate = AUDIO_BITRATE
         for number, pixels in enumerate(frames):
             if number == 0:
                 video.height, video.width = pixels.shape[:2]
@@ -175,6 +178,9 @@ def write_mp4(path: Path, frames: Iterator[np.ndarray], audio: np.ndarray, recor
             picture.pts, picture.time_base = number, 1 / recording.fps
             container.mux(video.encode(picture))
         container.mux(video.encode(None))
+        if voice is None or audio is None:
+            return
+        sound = resample_poly(audio, rate // 100, speech.RATE // 100).astype(np.float32)
         block = av.AudioFrame.from_ndarray(sound[None, :], format="fltp", layout="mono")
         block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
         container.mux(voice.encode(block))

@@ -5,12 +5,53 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from avdetect.data.formats import asvspoof2019_la, dfdc, table
+from avdetect.data.formats import (
+    aiface,
+    asvspoof2019_la,
+    asvspoof2021,
+    avdeepfake1m,
+    celeb_df,
+    ciplab,
+    deepfakebench,
+    dfdc,
+    dfdc_preview,
+    faceforensics,
+    faces140k,
+    fakeavceleb,
+    folder,
+    lavdf,
+    table,
+    wilddeepfake,
+)
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.manifest import Manifest
 from avdetect.errors import ConfigError, DataError
 
-_FORMATS: dict[str, DatasetFormat] = {f.name: f for f in (dfdc.FORMAT, asvspoof2019_la.FORMAT, table.FORMAT)}
+_FORMATS: dict[str, DatasetFormat] = {
+    f.name: f
+    for f in (
+        dfdc.FORMAT,
+        dfdc_preview.FORMAT,
+        faceforensics.FORMAT,
+        celeb_df.FORMAT,
+        wilddeepfake.FORMAT,
+        asvspoof2019_la.FORMAT,
+        asvspoof2021.LA,
+        asvspoof2021.DF,
+        fakeavceleb.FORMAT,
+        lavdf.FORMAT,
+        avdeepfake1m.FORMAT,
+        aiface.FORMAT,
+        faces140k.FORMAT,
+        ciplab.FORMAT,
+        deepfakebench.FORMAT,
+        folder.FORMAT,
+        table.FORMAT,
+    )
+}
+# A manifest is what somebody wrote about the folder on purpose: it goes before the bare layout. A plain tree is
+# inside many of the others: it goes last.
+_FIRST, _LAST = (table.FORMAT.name,), (folder.FORMAT.name,)
 
 
 def list_formats() -> list[str]:
@@ -24,13 +65,19 @@ def describe_formats() -> str:
 
 
 def detect_format(root: str | Path) -> str:
-    """Name of the format of a folder or manifest file; DataError with the accepted ones where none fits."""
+    """Name of the format of a folder or manifest file.
+
+    Raises DataError with the accepted ones where none fits, and with their names where several do.
+    """
     root = _existing(root)
     found = [f.name for f in _FORMATS.values() if f.detect(root)]
     if not found:
         raise DataError(f"{root} has none of the layouts that are read. Accepted:\n{describe_formats()}")
-    # A manifest is what somebody wrote about the folder on purpose: it goes before the bare layout.
-    return table.FORMAT.name if table.FORMAT.name in found else found[0]
+    special = [name for name in found if name not in (*_FIRST, *_LAST)]
+    chosen = [name for name in _FIRST if name in found] or special or found
+    if len(chosen) > 1:
+        raise DataError(f"{root} fits several layouts ({', '.join(chosen)}): name the one to be read")
+    return chosen[0]
 
 
 def read_format(name: str, root: str | Path, seed: int = 0, check: bool = True) -> Manifest:
