@@ -12,7 +12,7 @@ _PLACES = {
     ),
     "metrics": ("aggregate_mean_logit", "binary_report"),
     "plots": ("plot_evaluation",),
-    "protocols": ("evaluate_scores", "summary_table"),
+    "protocols": ("evaluate_scores", "measure_scores", "summary_table"),
     "tandem": ("min_tdcf_2019",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}

@@ -138,3 +138,50 @@ def bootstrap_metrics(
             low, high = max(0.0, 2 * values["ece"] - high), max(0.0, 2 * values["ece"] - low)
         lows[name], highs[name] = float(low), float(high)
     return lows, highs, redrawn
+
+
+def bootstrap_auc(
+    labels: np.ndarray, scores: list[np.ndarray], codes: np.ndarray, resamples: int, seed: int
+) -> tuple[np.ndarray, int]:
+    """`(AUC (len(scores), resamples), redrawn)` of several scores of the same clips under the same draws.
+
+    The AUC part of `WeightedMetrics` alone, several times as fast; `codes` (N,) as in `bootstrap_metrics`.
+    """
+    rng = np.random.default_rng(seed)
+    orders = [np.argsort(-s, kind="stable") for s in scores]
+    lasts = [np.flatnonzero(np.append(np.diff(s[o]) != 0, True)) for s, o in zip(scores, orders, strict=True)]
+    parts, redrawn = [], 0
+    for counts, again in draw_groups(labels, codes, resamples, max(1, _CHUNK_VALUES // len(labels)), rng):
+        parts.append([
+            _weighted_auc(counts[:, codes[order]], labels[order], last)
+            for order, last in zip(orders, lasts, strict=True)
+        ])  # fmt: skip
+        redrawn += again
+    return np.concatenate(parts, axis=1), redrawn
+
+
+def _weighted_auc(weights: np.ndarray, labels: np.ndarray, last_of_tie: np.ndarray) -> np.ndarray:
+    """AUC (B,) of `weights` (B, N) on clips in falling order of score."""
+    fakes = np.cumsum(weights * labels, axis=1)
+    genuine = np.cumsum(weights, axis=1) - fakes
+    if len(last_of_tie) < len(labels):
+        fakes, genuine = fakes[:, last_of_tie], genuine[:, last_of_tie]
+    steps = np.diff(genuine, axis=1, prepend=0.0)
+    before = np.diff(fakes, axis=1, prepend=0.0)
+    # Fakes above each genuine clip, those of equal score counted one half.
+    above = np.einsum("ij,ij->i", steps, fakes) - np.einsum("ij,ij->i", steps, before) / 2
+    return above / (fakes[:, -1] * genuine[:, -1])
+
+
+def bootstrap_sums(
+    values: np.ndarray, codes: np.ndarray, resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Sums (B, K) of the columns of `values` (N, K) over resampled groups, G of G drawn with replacement.
+
+    Groups with equal sums are drawn as one kind (a multinomial draw: the same distribution), so that counts
+    of a few outcomes cost the same for any number of clips.
+    """
+    n_groups = int(codes.max()) + 1
+    sums = np.column_stack([np.bincount(codes, weights=column, minlength=n_groups) for column in values.T])
+    kinds, counts = np.unique(sums, axis=0, return_counts=True)
+    return rng.multinomial(n_groups, counts / n_groups, size=resamples) @ kinds

@@ -24,14 +24,18 @@ _MIN_CONFIDENCE = 0.6
 
 @dataclass(frozen=True)
 class Calibration:
-    """`P(fake) = sigmoid(slope * logit + intercept)` with slope > 0, so that the order of clips never
-    changes.
+    """P(fake) of a logit, by a curve that never falls.
+
+    "platt", "temperature", "identity": sigmoid(slope * logit + intercept) with slope > 0, so that the order
+    of clips never changes. "isotonic": straight lines between `knots` (logit, P), constant outside of them;
+    clips may become equal but never change places.
     """
 
-    method: str  # "platt" | "temperature" | "identity"
+    method: str  # "platt" | "temperature" | "identity" | "isotonic"
     slope: float = 1.0
     intercept: float = 0.0
     fitted: dict[str, Any] = field(default_factory=dict)  # n, n_fake, log_loss_*, ece_*, note
+    knots: tuple[tuple[float, float], ...] = ()  # isotonic alone
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.slope) and self.slope > 0 and np.isfinite(self.intercept)):
@@ -39,24 +43,55 @@ class Calibration:
                 f"A calibration needs a finite slope above 0 and a finite intercept, found {self.slope} and "
                 f"{self.intercept}: fit it again on validation logits."
             )
+        if (self.method == "isotonic") != bool(self.knots):
+            raise ConfigError(
+                f"Knots belong to an isotonic calibration, found {len(self.knots)} with {self.method!r}."
+            )
+        if self.knots:
+            _check_knots(self.knots)
 
     def __call__(self, logit: ArrayLike) -> Any:
         """P(fake) of one logit (float) or of an array of logits (same shape); NaN stays NaN."""
-        p = expit(self.slope * np.asarray(logit, dtype=np.float64) + self.intercept)
+        x = np.asarray(logit, dtype=np.float64)
+        p = np.interp(x, *np.transpose(self.knots)) if self.knots else expit(self.slope * x + self.intercept)
         return float(p) if np.ndim(p) == 0 else p
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """For JSON; "knots" only where there are any."""
+        values = asdict(self)
+        values["knots"] = [list(knot) for knot in self.knots]
+        return values if self.knots else {name: values[name] for name in values if name != "knots"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
         """Inverse of `to_dict`; raises ConfigError on missing or unknown keys."""
         expected = {"method", "slope", "intercept", "fitted"}
-        if set(values) != expected:
+        if set(values) - {"knots"} != expected:
             raise ConfigError(
                 f"A calibration has the keys {sorted(expected)}, found {sorted(values)}: see to_dict()."
             )
-        return cls(**values)
+        knots = tuple(tuple(float(part) for part in knot) for knot in values.get("knots", ()))
+        return cls(**{**values, "knots": knots})
+
+
+def _check_knots(knots: tuple[tuple[float, float], ...]) -> None:
+    table = np.array([knot for knot in knots if len(knot) == 2], dtype=np.float64)
+    if len(table) == len(knots) >= 2 and np.isfinite(table).all():
+        logits, p = table.T
+        if (np.diff(logits) > 0).all() and (np.diff(p) >= 0).all() and p[0] >= 0 and p[-1] <= 1:
+            return
+    raise ConfigError(
+        "An isotonic calibration needs two or more knots (logit, P) with rising logits and P in [0, 1] that "
+        "never falls: fit it again on validation logits."
+    )
+
+
+def fit_calibration(method: str, labels: ArrayLike, logits: ArrayLike) -> Calibration:
+    """Fit by name: platt, temperature or isotonic."""
+    fits = {"platt": fit_platt, "temperature": fit_temperature, "isotonic": fit_isotonic}
+    if method not in fits:
+        raise ConfigError(f"Unknown calibration {method!r}: choose one of {', '.join(fits)}.")
+    return fits[method](labels, logits)
 
 
 def fit_platt(labels: ArrayLike, logits: ArrayLike) -> Calibration:
@@ -79,17 +114,28 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> Calibration:
     return _fit(labels, logits, "temperature")
 
 
-def _fit(labels: ArrayLike, logits: ArrayLike, method: str) -> Calibration:
+def fit_isotonic(labels: ArrayLike, logits: ArrayLike) -> Calibration:
+    """Fit the never falling curve of least squares (Zadrozny & Elkan 2002), with the errors of `fit_platt`.
+
+    It assumes no shape, so it needs many clips: a few hundred of each class. Platt's targets stand for the
+    labels here too: the P of no block of clips is 0 or 1. `ece_after` is taken on the clips of the fit, where
+    a curve this free is nearly perfect: judge it by `calibration_report` on other clips.
+    """
     # Imported here and below: predicting imports this module, and scikit-learn would cost it two seconds.
+    from sklearn.isotonic import IsotonicRegression
+
+    y, x, target = _targets(labels, logits)
+    fit = IsotonicRegression(out_of_bounds="clip").fit(x, target)
+    knots = tuple(zip(fit.X_thresholds_.tolist(), fit.y_thresholds_.tolist(), strict=True))
+    backwards = knots[0][1] == knots[-1][1]
+    shape = Calibration("isotonic", knots=knots)
+    return Calibration("isotonic", fitted=_fitted(y, x, shape(x), backwards), knots=knots)
+
+
+def _fit(labels: ArrayLike, logits: ArrayLike, method: str) -> Calibration:
     from scipy.optimize import minimize
 
-    from avdetect.evaluation.metrics import check_scores, ece, log_loss
-
-    y, x = check_scores(labels, logits, both_classes=True)
-    if np.ptp(x) == 0:
-        raise DataError(f"All {len(x)} validation logits are {x[0]:.4g}: train the network for longer first.")
-    n_fake, n_real = int(y.sum()), int((1 - y).sum())
-    target = np.where(y == 1, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
+    y, x, target = _targets(labels, logits)
     # Scaling makes the problem equally well conditioned whatever the unit of the logits.
     shift = float(x.mean()) if method == "platt" else 0.0
     scale = float(np.sqrt(np.mean((x - shift) ** 2)))
@@ -109,15 +155,59 @@ def _fit(labels: ArrayLike, logits: ArrayLike, method: str) -> Calibration:
     )
     slope = float(result.x[0]) / scale
     intercept = float(result.x[1]) - slope * shift if with_intercept else 0.0
+    fitted = _fitted(y, x, expit(slope * x + intercept), result.x[0] <= _SLOPE_BOUNDS[0])
+    return Calibration(method, slope, intercept, fitted)
+
+
+def _targets(labels: ArrayLike, logits: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Checked `(labels, logits, Platt's targets)`, each (N,)."""
+    from avdetect.evaluation.metrics import check_scores
+
+    y, x = check_scores(labels, logits, both_classes=True)
+    if np.ptp(x) == 0:
+        raise DataError(f"All {len(x)} validation logits are {x[0]:.4g}: train the network for longer first.")
+    n_fake, n_real = int(y.sum()), int((1 - y).sum())
+    return y, x, np.where(y == 1, (n_fake + 1) / (n_fake + 2), 1 / (n_real + 2))
+
+
+def _fitted(y: np.ndarray, x: np.ndarray, after: np.ndarray, backwards: bool) -> dict[str, Any]:
+    """What is recorded of a fit; warns where the logits do not separate the classes the right way round."""
+    from avdetect.evaluation.metrics import ece, log_loss
+
     note = None
-    if result.x[0] <= _SLOPE_BOUNDS[0]:
+    if backwards:
         note = "validation logits do not rise from genuine to fake: all clips get nearly the same P(fake)"
         log.warning("Calibration: %s.", note)
-    fitted = {"n": len(y), "n_fake": n_fake, "note": note}
-    for stage, p in (("before", expit(x)), ("after", expit(slope * x + intercept))):
+    fitted = {"n": len(y), "n_fake": int(y.sum()), "note": note}
+    for stage, p in (("before", expit(x)), ("after", after)):
         fitted[f"log_loss_{stage}"] = log_loss(y, p)
         fitted[f"ece_{stage}"] = ece(y, p)
-    return Calibration(method, slope, intercept, fitted)
+    return fitted
+
+
+def calibration_report(
+    labels: ArrayLike, logits: ArrayLike, calibration: Calibration, bins: int = 15
+) -> dict[str, Any]:
+    """How good P(fake) is before and after, on clips that the calibration was not fitted to.
+
+    "before" is sigmoid(logit), "after" is `calibration`; each has "ece", "log_loss", "brier" and the curve
+    "bins": {"mean", "share", "count"} (B,), None in empty bins. The classes need not both be there.
+    """
+    from avdetect.evaluation.metrics import brier, check_scores, ece, log_loss, reliability
+
+    y, x = check_scores(labels, logits)
+    report: dict[str, Any] = {"n": len(y), "n_fake": int(y.sum()), "method": calibration.method}
+    for stage, p in (("before", expit(x)), ("after", calibration(x))):
+        mean, share, count = reliability(y, p, bins)
+        curve = {
+            name: [None if np.isnan(value) else float(value) for value in values]
+            for name, values in (("mean", mean), ("share", share))
+        }
+        report[stage] = {
+            "ece": ece(y, p, bins), "log_loss": log_loss(y, p), "brier": brier(y, p),
+            "bins": {**curve, "count": count.tolist()},
+        }  # fmt: skip
+    return report
 
 
 class Thresholds(NamedTuple):

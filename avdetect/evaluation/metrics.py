@@ -8,7 +8,7 @@ imputed. A clip is called fake where score >= threshold. The field's usual defin
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn import metrics as sk
 
-from avdetect.errors import DataError
+from avdetect.errors import ConfigError, DataError
+from avdetect.evaluation.aggregate import aggregate_mean_logit as aggregate_mean_logit  # found here as well
 from avdetect.evaluation.bootstrap import bootstrap_metrics
 
 METRICS = (
     "roc_auc", "average_precision", "eer", "log_loss", "brier", "ece",
     "accuracy", "precision", "recall", "f1", "false_positive_rate",
 )  # fmt: skip
+THRESHOLDED = ("accuracy", "precision", "recall", "f1", "false_positive_rate")
 ECE_BINS = 15
 FEW_GROUPS = 20
 
@@ -31,17 +33,26 @@ def check_scores(
     labels: ArrayLike, scores: ArrayLike, *, both_classes: bool = False, probabilities: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return labels as (N,) int64 and scores as (N,) float64, or raise DataError saying what is wrong."""
-    y = pd.Series(np.asarray(labels).ravel()).astype(object)
-    s = pd.to_numeric(pd.Series(np.asarray(scores).ravel()), errors="coerce").astype("Float64")
-    s = s.to_numpy(dtype=np.float64, na_value=np.nan)
+    y = np.asarray(labels).ravel()
+    s = np.asarray(scores).ravel()
+    if s.dtype.kind != "f":
+        s = (
+            pd.to_numeric(pd.Series(s), errors="coerce")
+            .astype("Float64")
+            .to_numpy(np.float64, na_value=np.nan)
+        )
+    s = s.astype(np.float64)
     if len(y) != len(s):
         raise DataError(f"{len(y)} labels but {len(s)} scores: give one score per label.")
     if len(y) == 0:
         raise DataError("There is nothing to measure: labels and scores are empty.")
-    if not y.isin([0, 1]).all():
-        strange = y[~y.isin([0, 1])].iloc[0]
+    known = (
+        (y == 0) | (y == 1) if y.dtype.kind in "biuf" else pd.Series(y, dtype=object).isin([0, 1]).to_numpy()
+    )
+    if not known.all():
+        strange = y[~known].tolist()[0]
         raise DataError(f"Labels must be 0 (genuine) or 1 (fake), found {strange!r}: map or drop such rows.")
-    y = y.astype(np.int64).to_numpy()
+    y = y.astype(np.int64)
     if not np.isfinite(s).all():
         raise DataError(
             f"{int((~np.isfinite(s)).sum())} of {len(s)} scores are not finite numbers: leave unscored clips "
@@ -182,23 +193,103 @@ def false_positive_rate(labels: ArrayLike, scores: ArrayLike, threshold: float =
     return _ratio(c["fp"], c["fp"] + c["tn"])
 
 
+def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, max_fpr: float) -> float:
+    """Share of fakes found by the best threshold that calls at most `max_fpr` of the genuine clips fake.
+
+    A threshold that exists in the data: nothing is interpolated.
+    """
+    _check_rate("max_fpr", max_fpr)
+    fpr, tpr = _roc(labels, scores)
+    return float(tpr[fpr <= max_fpr].max())
+
+
+def fpr_at_tpr(labels: ArrayLike, scores: ArrayLike, min_tpr: float) -> float:
+    """Share of genuine clips called fake by the strictest threshold that finds `min_tpr` of the fakes or more
+    (0.95: the "FPR95" of the literature); nothing is interpolated.
+    """
+    _check_rate("min_tpr", min_tpr)
+    fpr, tpr = _roc(labels, scores)
+    return float(fpr[tpr >= min_tpr].min())
+
+
+def partial_auc(
+    labels: ArrayLike, scores: ArrayLike, max_fpr: float = 0.1, standardised: bool = True
+) -> float:
+    """Area under the ROC curve left of `max_fpr`, the curve interpolated linearly there.
+
+    Raw, it lies in [0, max_fpr]. Standardised (McClish 1989; scikit-learn's `max_fpr`) 0.5 is chance and 1 is
+    perfect: (1 + (A - A_chance) / (max_fpr - A_chance)) / 2 with A_chance = max_fpr² / 2.
+    """
+    _check_rate("max_fpr", max_fpr)
+    fpr, tpr = _roc(labels, scores)
+    inside = fpr <= max_fpr
+    x = np.append(fpr[inside], max_fpr)
+    area = float(sk.auc(x, np.append(tpr[inside], np.interp(max_fpr, fpr, tpr))))
+    chance = max_fpr**2 / 2
+    return (1 + (area - chance) / (max_fpr - chance)) / 2 if standardised else area
+
+
+def operating_report(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    fprs: Sequence[float] = (0.1, 0.05, 0.01, 0.001),
+    tprs: Sequence[float] = (0.9, 0.95, 0.99),
+) -> dict[str, dict[str, float]]:
+    """`tpr_at_fpr`, both forms of `partial_auc`, and `fpr_at_tpr`, each rate -> value; ready for JSON."""
+    y, s = check_scores(labels, scores, both_classes=True)
+    return {
+        "tpr_at_fpr": {f"{rate:g}": tpr_at_fpr(y, s, rate) for rate in fprs},
+        "partial_auc": {f"{rate:g}": partial_auc(y, s, rate) for rate in fprs},
+        "partial_auc_raw": {f"{rate:g}": partial_auc(y, s, rate, standardised=False) for rate in fprs},
+        "fpr_at_tpr": {f"{rate:g}": fpr_at_tpr(y, s, rate) for rate in tprs},
+    }
+
+
+def by_method(
+    metric: Callable[[np.ndarray, np.ndarray], float],
+    labels: ArrayLike,
+    scores: ArrayLike,
+    methods: ArrayLike,
+) -> dict[str, dict[str, Any]]:
+    """`metric` of each kind of fake (each attack) against all genuine clips, in the order of the names.
+
+    `methods` (N,) names the kind of each fake, missing = "unknown"; what it says of genuine clips is not
+    read. Each entry is {"value", "n_fake", "n_real", "reason"}: None with the reason where the metric is
+    undefined.
+    """
+    y, s = check_scores(labels, scores)
+    names = pd.Series(np.asarray(methods).ravel(), dtype=object)
+    if len(names) != len(y):
+        raise DataError(f"{len(y)} clips but {len(names)} methods: give one method per clip.")
+    names = names.where(names.notna(), "unknown").astype(str).to_numpy()
+    genuine = y == 0
+    result = {}
+    for name in sorted(set(names[~genuine])):
+        chosen = genuine | (names == name)
+        counts = {"n_fake": int(y[chosen].sum()), "n_real": int(genuine.sum())}
+        try:
+            value, reason = _json(metric(y[chosen], s[chosen])), None
+        except DataError as error:
+            value, reason = None, str(error)
+        if value is None and reason is None:
+            reason = "the metric is undefined for these scores"
+        result[name] = {"value": value, **counts, "reason": reason}
+    return result
+
+
+def _roc(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    y, s = check_scores(labels, scores, both_classes=True)
+    fpr, tpr, _ = sk.roc_curve(y, s, drop_intermediate=False)
+    return fpr, tpr
+
+
+def _check_rate(name: str, rate: float) -> None:
+    if not 0 < rate <= 1:
+        raise ConfigError(f"{name} is a rate in (0, 1], found {rate}.")
+
+
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
-
-
-def aggregate_mean_logit(keys: ArrayLike, logits: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Frame level to clip level by the mean of logits ("mean_logit").
-
-    `keys` (F,) names the clip of each frame, `logits` (F,) are finite; returns the clips in order of first
-    appearance (C,) and their mean logits (C,).
-    """
-    codes, clips = pd.factorize(np.asarray(keys).ravel())
-    values = np.asarray(logits, dtype=np.float64).ravel()
-    if len(codes) != len(values):
-        raise DataError(f"{len(codes)} frame keys but {len(values)} logits: give one logit per frame.")
-    if (codes < 0).any() or not np.isfinite(values).all():
-        raise DataError("Frame keys and logits must be known and finite: drop frames without a score first.")
-    return np.asarray(clips), np.bincount(codes, weights=values) / np.bincount(codes)
 
 
 def binary_report(
@@ -220,7 +311,7 @@ def binary_report(
     missing.
     """
     y, p = check_scores(labels, scores, both_classes=True, probabilities=True)
-    codes = np.arange(len(y)) if groups is None else _group_codes(groups, len(y))
+    codes = np.arange(len(y)) if groups is None else group_codes(groups, len(y))
     report = _counts(y, int(codes.max()) + 1, threshold)
     report["confusion"] = confusion(y, p, threshold)
     values = {
@@ -265,7 +356,8 @@ def _counts(y: np.ndarray, n_groups: int | None, threshold: float) -> dict[str, 
     }  # fmt: skip
 
 
-def _group_codes(groups: Sequence[Any] | np.ndarray, n: int) -> np.ndarray:
+def group_codes(groups: Sequence[Any] | np.ndarray, n: int) -> np.ndarray:
+    """Number the groups (n,) from 0; raises DataError where one is missing."""
     codes, _ = pd.factorize(pd.Series(list(groups), dtype=object))
     if len(codes) != n:
         raise DataError(f"{n} clips but {len(codes)} groups: give one group per clip.")

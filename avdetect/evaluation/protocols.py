@@ -8,21 +8,42 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
+from scipy.stats import rankdata
 
 from avdetect.errors import DataError
+from avdetect.evaluation.aggregate import aggregate
 from avdetect.evaluation.calibration import Thresholds, band_report
-from avdetect.evaluation.metrics import aggregate_mean_logit, binary_report, empty_report
+from avdetect.evaluation.metrics import (
+    METRICS,
+    binary_report,
+    brier,
+    ece,
+    empty_report,
+    log_loss,
+    operating_report,
+)
+from avdetect.evaluation.selective import risk_at_coverage, risk_coverage
 
 #: column of the score table -> name in metrics and plots
-SCORES = {"score": "fused", "visual": "visual", "audio": "audio", "lipsync": "lipsync"}
+SCORES = {
+    "score": "fused", "visual": "visual", "audio": "audio", "lipsync": "lipsync", "audio_trimmed": "audio, trimmed",
+}  # fmt: skip
 #: column with the truth of one modality alone
-OWN_LABELS = {"visual": "visual_label", "audio": "audio_label"}
+OWN_LABELS = {"visual": "visual_label", "audio": "audio_label", "audio_trimmed": "audio_label"}
+#: metrics that depend on the order of the clips alone; all that a score without calibration can be measured by
+RANK_METRICS = ("roc_auc", "average_precision", "eer")
+#: how frame scores are joined to clip scores, beside what the detector itself does (`evaluation.aggregate`)
+AGGREGATIONS = ("mean_logit", "mean_probability", "top_10", "max")
+_COVERAGES = (0.5, 0.8, 0.9, 0.95)
+#: fewer clips of a class than this, and a group's figures say little
+FEW_CLIPS = 10
 
 
 def evaluate_scores(
@@ -33,24 +54,45 @@ def evaluate_scores(
     thresholds: Thresholds | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    by: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Measure every score column of `table`, write `out_dir`/metrics.json atomically and return the same.
+    """`measure_scores`, written atomically to `out_dir`/metrics.json as well."""
+    result = measure_scores(table, frames, threshold, thresholds, resamples, seed, by)
+    write_json(result, Path(out_dir) / "metrics.json")
+    return result
+
+
+def measure_scores(
+    table: pd.DataFrame,
+    frames: pd.DataFrame | None = None,
+    threshold: float = 0.5,
+    thresholds: Thresholds | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    by: Sequence[str] = (),
+    calibrated: bool = True,
+) -> dict[str, Any]:
+    """Measure every score column of `table`.
 
     `table`: one row per clip; `key` (unique), `label` (0, 1 or missing), `source`, `score` = fused P(fake),
-    and as far as there: `visual`, `audio`, `lipsync` = P(fake) of a modality, `method` of the fakes,
-    `visual_label`, `audio_label`, and `NAME_reason` telling why the column NAME has no value. None or NaN =
-    unscored. `frames`: one row per judged frame or window; `key`, `modality`, `logit` (raw, NaN = unscored).
-    `threshold`: the P(fake) from which a clip counts as fake in accuracy and the like; `thresholds`: the
-    uncertain band of the fused score.
+    and as far as there: `visual`, `audio`, `lipsync`, `audio_trimmed` (the audio without the silence at its
+    ends) = P(fake) of a modality, `method` of the fakes, `visual_label`, `audio_label`, and `NAME_reason`
+    telling why the column NAME has no value. None or NaN = unscored. `frames`: one row per judged frame or
+    window; `key`, `modality`, `logit` (raw, NaN = unscored). `threshold`: the P(fake) from which a clip counts
+    as fake in accuracy and the like; `thresholds`: the uncertain band of the fused score. `by`: columns of
+    `table` (quality, gender, …) of whose every value a report is made. `calibrated` false: `score` is any
+    finite number that rises with fakes, and only `RANK_METRICS` are measured.
 
     Result: "clips" -> fused/visual/audio/lipsync -> "overall" (a `binary_report`, all clips), "methods" (each
     kind of fake against all genuine clips), "own_label" (against the modality's own truth, None where
-    unknown), "unscored"; "frames" -> modality -> "frame", "clip_mean_logit", "label"; "band"; "warnings".
-    What cannot be measured has None for values and a "reason". Raises DataError on tables that break these
-    rules.
+    unknown), "unscored", "operating" (rates at fixed rates), "calibration" (log loss, Brier, ECE of the sigmoid
+    of NAME_logit "before", and of the score "after") and "selective" (coverage and risk); "frames" -> modality ->
+    "label", "frame" and "clip_HOW" for `AGGREGATIONS`; "groups" -> column -> value -> score -> report; "band";
+    "warnings". What cannot be measured has None for values and a "reason". Raises DataError on tables that
+    break these rules.
     """
-    table, warnings = _checked(table)
-    options = {"threshold": threshold, "seed": seed, "resamples": resamples}
+    table, warnings = _checked(table, calibrated)
+    options = {"threshold": threshold, "seed": seed, "resamples": resamples, "calibrated": calibrated}
     labelled = table[table["label"].notna()]
     columns = {column: name for column, name in SCORES.items() if column in labelled}
     clips = {name: _evaluate_column(labelled, column, options) for column, name in columns.items()}
@@ -62,8 +104,10 @@ def evaluate_scores(
         "n_real": int((labelled["label"] == 0).sum()),
         "n_unlabelled": len(table) - len(labelled),
         "n_sources": int(labelled["source"].nunique()),
+        "calibrated": calibrated,
         "clips": clips,
         "frames": {},
+        "groups": {column: _evaluate_groups(labelled, column, columns, options) for column in by},
         "band": None,
         "warnings": warnings,
     }
@@ -72,7 +116,6 @@ def evaluate_scores(
     scored = labelled[labelled["score"].notna()]
     if thresholds is not None and len(scored):
         result["band"] = band_report(scored["label"], scored["score"], thresholds)
-    write_json(result, Path(out_dir) / "metrics.json")
     return result
 
 
@@ -96,7 +139,7 @@ def summary_table(result: dict[str, Any]) -> pd.DataFrame:
     return table
 
 
-def _checked(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def _checked(table: pd.DataFrame, calibrated: bool) -> tuple[pd.DataFrame, list[str]]:
     missing = [column for column in ("key", "label", "source", "score") if column not in table]
     if missing:
         raise DataError(f"The score table lacks the columns {missing}, it has {list(table.columns)}.")
@@ -108,11 +151,15 @@ def _checked(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         raise DataError(f"{len(repeated)} keys occur twice in the score table, such as {repeated.iloc[0]!r}.")
     for column in [c for c in (*SCORES, "label", *OWN_LABELS.values()) if c in table]:
         numbers = pd.to_numeric(table[column], errors="coerce").astype("Float64").astype(float)
-        allowed = numbers.between(0, 1) if column in SCORES else numbers.isin([0, 1])
+        if column not in SCORES:
+            allowed, what = numbers.isin([0, 1]), "0, 1 or missing"
+        elif calibrated:
+            allowed, what = numbers.between(0, 1), "P(fake) in [0, 1]"
+        else:
+            allowed, what = pd.Series(np.isfinite(numbers), index=numbers.index), "a finite number"
         bad = table[column].notna() & ~allowed
         if bad.any():
             row = table[bad].iloc[0]
-            what = "P(fake) in [0, 1]" if column in SCORES else "0, 1 or missing"
             raise DataError(
                 f"Column {column!r} of the score table must be {what}; {int(bad.sum())} rows are not, such "
                 f"as {row[column]!r} of {row['key']!r}."
@@ -143,7 +190,35 @@ def _evaluate_column(labelled: pd.DataFrame, column: str, options: dict[str, Any
     own = OWN_LABELS.get(column)
     if own in labelled:
         entry["own_label"] = _report(scored[scored[own].notna()], column, own, options)
+    measured = entry["overall"]["reason"] is None
+    entry |= _details(scored, column, options) if measured else dict.fromkeys(_DETAILS)
     return entry
+
+
+_DETAILS = ("operating", "calibration", "selective")
+
+
+def _details(scored: pd.DataFrame, column: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Rates at fixed rates, calibration before and after, coverage and risk of one score; both classes there."""
+    truth, scores = scored["label"].astype(int).to_numpy(), scored[column].to_numpy(float)
+    found: dict[str, Any] = dict.fromkeys(_DETAILS) | {"operating": operating_report(truth, scores)}
+    if not options["calibrated"]:
+        return found
+    curve = risk_coverage(truth, scores, options["threshold"])
+    at = {f"{share:g}": risk_at_coverage(curve, share) for share in _COVERAGES}
+    sums = {name: curve[name] for name in ("aurc", "excess_aurc", "risk_at_full")}
+    found["selective"] = sums | {"risk_at_coverage": at}
+    if f"{column}_logit" in scored:
+        logits = scored[f"{column}_logit"].astype("Float64").to_numpy(float, na_value=np.nan)
+        known = np.isfinite(logits)
+        if known.any():
+            stages = {"before": expit(logits[known]), "after": scores[known]}
+            found["calibration"] = {stage: _fit_of(truth[known], p) for stage, p in stages.items()}
+    return found
+
+
+def _fit_of(truth: np.ndarray, p: np.ndarray) -> dict[str, float]:
+    return {"n": len(p), "log_loss": log_loss(truth, p), "brier": brier(truth, p), "ece": ece(truth, p)}
 
 
 def _unscored(labelled: pd.DataFrame, column: str) -> dict[str, Any]:
@@ -164,7 +239,37 @@ def _report(rows: pd.DataFrame, column: str, label: str, options: dict[str, Any]
     if truth.sum() in (0, len(truth)):
         lacking = "scored" if not len(truth) else "scored fake" if not truth.sum() else "scored genuine"
         return empty_report(truth, f"there is no {lacking} clip", options["threshold"])
-    return binary_report(truth, rows[column].to_numpy(float), rows["source"].to_numpy(), **options)
+    settings = {name: options[name] for name in ("threshold", "seed", "resamples")}
+    scores, sources = rows[column].to_numpy(float), rows["source"].to_numpy()
+    if options["calibrated"]:
+        return binary_report(truth, scores, sources, **settings)
+    # Ranks keep the order and its ties: these metrics and their intervals are the same for them.
+    report = binary_report(truth, rankdata(scores, "dense") / (len(scores) + 1), sources, **settings)
+    unknown = {"value": None, "low": None, "high": None}
+    return report | {name: unknown for name in METRICS if name not in RANK_METRICS} | {"confusion": None}
+
+
+def _evaluate_groups(
+    labelled: pd.DataFrame, by: str, columns: dict[str, str], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Reports per value of a column and score: genuine clips and fakes of that value alone."""
+    if by not in labelled:
+        raise DataError(
+            f"The clips have no column {by!r} to group by: choose of {', '.join(map(str, labelled.columns))}."
+        )
+    values = labelled[by].astype(object).where(labelled[by].notna(), "not known").astype(str)
+    groups: dict[str, Any] = {}
+    for value in sorted(values.unique()):
+        rows = labelled[values == value]
+        groups[value] = {}
+        for column, name in columns.items():
+            report = _report(rows[rows[column].notna()], column, "label", options)
+            for kind, text in (("n_real", "genuine"), ("n_fake", "fake")):
+                if report[kind] < FEW_CLIPS:
+                    said = f"only {report[kind]} {text} clips: too few to compare this group with others"
+                    report["warnings"] = [*report["warnings"], said]
+            groups[value][name] = report
+    return groups
 
 
 def _evaluate_frames(
@@ -187,12 +292,13 @@ def _evaluate_frames(
         values = rows["logit"].astype("Float64").astype(float)
         scored = rows[np.isfinite(values)]
         frame = _joined(clips, truth, scored["key"].to_numpy(), values[scored.index].to_numpy())
-        clip = _joined(clips, truth, *aggregate_mean_logit(scored["key"], values[scored.index]))
+        keys, logits = scored["key"], values[scored.index]
+        joined = {how: _joined(clips, truth, *aggregate(keys, logits, how)) for how in AGGREGATIONS}
         result[str(modality)] = {
             "label": truth,
             "n_unscored": len(rows) - len(scored),
             "frame": _report(frame, "p", "truth", options),
-            "clip_mean_logit": _report(clip, "p", "truth", options),
+            **{f"clip_{how}": _report(rows, "p", "truth", options) for how, rows in joined.items()},
         }
     return result
 

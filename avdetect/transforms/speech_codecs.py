@@ -45,7 +45,9 @@ def code(waveform: np.ndarray, codec: str, kbps: int, sample_rate: int) -> np.nd
     """
     kind = CODECS[codec]
     if kbps < kind.lowest_kbps:
-        raise ConfigError(f"The codec {codec} was asked for at {kbps} kbit/s; give {kind.lowest_kbps} or more.")
+        raise ConfigError(
+            f"The codec {codec} was asked for at {kbps} kbit/s; give {kind.lowest_kbps} or more."
+        )
     speech = np.clip(_resample(waveform, sample_rate, kind.sample_rate), -1.0, 1.0).astype(np.float32)
     decoded, rate, run_in = _round_trip(speech, kind, kbps)
     out = _resample(decoded[run_in:], rate, sample_rate).astype(np.float32)[: waveform.size]

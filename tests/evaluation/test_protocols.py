@@ -3,13 +3,18 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from scipy.special import expit, logit
 
 from avdetect.errors import DataError
-from avdetect.evaluation import metrics, plots
+from avdetect.evaluation import metrics
 from avdetect.evaluation.calibration import Thresholds
-from avdetect.evaluation.protocols import evaluate_scores, summary_table, write_json
+from avdetect.evaluation.protocols import (
+    RANK_METRICS,
+    evaluate_scores,
+    measure_scores,
+    summary_table,
+    write_json,
+)
 
 METHODS = ("real", "face_swap", "voice", "out_of_sync")
 
@@ -166,67 +171,50 @@ def test_summary_has_a_row_per_score_and_method(table, tmp_path):
     assert summary["roc_auc"].notna().sum() == 15
 
 
-def image(path):
-    with Image.open(path) as opened:
-        opened.load()
-        assert opened.format == "PNG"
-        return opened.size, np.asarray(opened.convert("RGB"))
+def test_groups_of_a_column_are_measured_alone(table):
+    table["quality"] = np.array(["c23", "c40", None], object)[np.arange(120) // 4 % 3]
+    groups = measure_scores(table, resamples=20, by=["quality"])["groups"]["quality"]
+    assert set(groups) == {"c23", "c40", "not known"}
+    rows = table[table["quality"] == "c40"]
+    found = groups["c40"]["fused"]
+    assert found["roc_auc"]["value"] == metrics.roc_auc(rows["label"], rows["score"])
+    assert (found["n_fake"], found["n_real"]) == (30, 10) and not any(
+        "genuine clips" in w for w in found["warnings"]
+    )
+    few = measure_scores(table[:24], resamples=20, by=["quality"])["groups"]["quality"]["c40"]["fused"]
+    assert any("only 2 genuine clips: too few" in text for text in few["warnings"])
+    with pytest.raises(DataError, match="no column 'gendre'"):
+        measure_scores(table, resamples=20, by=["gendre"])
 
 
-def test_all_plots_are_drawn_readably(table, tmp_path):
-    band = Thresholds(0.2, 0.8)
-    result = evaluate_scores(table, tmp_path, thresholds=band, resamples=50)
-    paths = plots.plot_evaluation(table, result, tmp_path / "plots", band)
-    sizes = {path.name: image(path)[0] for path in paths}
-    assert sizes == {
-        "roc.png": (720, 882), "precision_recall.png": (720, 882), "calibration.png": (1680, 600),
-        "score_histogram.png": (1680, 432), "confusion_matrix.png": (576, 516), "verdicts.png": (768, 516),
-    }  # fmt: skip
-    black = (image(tmp_path / "plots" / "roc.png")[1] < 40).all(axis=2)
-    assert black[:, 120:].sum() > 2000  # the fused curve is thick and black
+def test_scores_that_are_no_probabilities_are_measured_by_their_order_alone(table):
+    raw = table[["key", "label", "source", "method"]].assign(score=50 * logit(table["score"]) - 7)
+    found = measure_scores(raw, resamples=50, calibrated=False)["clips"]["fused"]["overall"]
+    same = measure_scores(table, resamples=50)["clips"]["fused"]["overall"]
+    for metric in RANK_METRICS:
+        assert found[metric] == same[metric], metric
+    assert (
+        found["log_loss"]["value"] is None and found["confusion"] is None and found["accuracy"]["low"] is None
+    )
+    with pytest.raises(DataError, match="P.fake. in .0, 1."):
+        measure_scores(raw, resamples=50)
+    with pytest.raises(DataError, match="a finite number"):
+        measure_scores(raw.assign(score=np.inf), resamples=50, calibrated=False)
 
 
-def test_plots_leave_out_what_was_not_measured(table, tmp_path):
-    table[["score", "audio"]] = np.nan
-    result = evaluate_scores(table, tmp_path, resamples=50)
-    names = [path.name for path in plots.plot_evaluation(table, result, tmp_path)]
-    assert names == ["roc.png", "precision_recall.png", "calibration.png", "score_histogram.png"]
-    assert image(tmp_path / "calibration.png")[0] == (840, 600)
-    table[["visual", "lipsync"]] = np.nan
-    assert plots.plot_evaluation(table, evaluate_scores(table, tmp_path, resamples=50), tmp_path) == []
-
-
-def test_a_good_detector_bends_to_the_upper_left(tmp_path):
-    y = np.arange(200) % 2
-    p = expit(np.random.default_rng(0).normal(2.5 * y - 1.25, 1))
-    pixels = image(plots.plot_roc({"fused": plots.Curve(y, p)}, tmp_path / "roc.png"))[1]
-    black = (pixels < 40).all(axis=2)
-    # Centre of the axes, without their frame: the curve crosses its upper left and nothing its lower right.
-    upper_left, lower_right = black[100:340, 100:370], black[360:600, 400:660]
-    assert upper_left.sum() > 200 and lower_right.sum() == 0
-
-
-def test_legend_carries_the_interval_and_the_number_of_clips(table):
+def test_details_of_a_score(table):
+    entry = measure_scores(table, resamples=20)["clips"]["fused"]
     y, p = table["label"].to_numpy(int), table["score"].to_numpy(float)
-    report = metrics.binary_report(y, p, resamples=50)
-    text = plots._legend("fused", plots.Curve(y, p, report), "roc_auc", "AUC", metrics.roc_auc)
-    auc = report["roc_auc"]
-    assert text == f"fused: AUC {auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]  n = 120"
-    plain = plots._legend("fused", plots.Curve(y, p), "roc_auc", "AUC", metrics.roc_auc)
-    assert plain == f"fused: AUC {auc['value']:.3f}  n = 120"
+    assert entry["operating"]["tpr_at_fpr"]["0.1"] == metrics.tpr_at_fpr(y, p, 0.1)
+    assert entry["selective"]["risk_at_full"] == pytest.approx(1 - metrics.accuracy(y, p))
+    assert entry["calibration"] is None  # no logits beside the scores
+    alone = measure_scores(table[table["label"] == 1], resamples=20)["clips"]["fused"]
+    assert alone["operating"] is None and alone["selective"] is None
 
 
-def test_plots_refuse_nothing_and_one_class(tmp_path):
-    for plot in (plots.plot_roc, plots.plot_precision_recall, plots.plot_calibration):
-        with pytest.raises(DataError, match="no curve"):
-            plot({}, tmp_path / "x.png")
-    with pytest.raises(DataError, match="All 2 clips are fake"):
-        plots.plot_roc({"fused": plots.Curve([1, 1], [0.1, 0.9])}, tmp_path / "x.png")
-    assert not (tmp_path / "x.png").exists()
-
-
-def test_wilson_interval():
-    low, high = plots._wilson(np.array([0.0, 0.5, 1.0]), np.array([10, 10, 10]))
-    # with z = 1.96 and none of n the upper end is z² / (n + z²) = 3.8415 / 13.8415
-    assert low == pytest.approx([0.0, 0.2366, 0.7225], abs=1e-4)
-    assert high == pytest.approx([0.2775, 0.7634, 1.0], abs=1e-4)
+def test_silence_trimmed_voices_are_a_score_of_their_own(table):
+    table["audio_trimmed"] = 1 - table["audio"].astype(float)
+    table["audio_label"] = pd.array((table["method"] == "voice").astype(int), dtype="Int64")
+    clips = measure_scores(table, resamples=20)["clips"]
+    both = [clips[name]["own_label"]["roc_auc"]["value"] for name in ("audio", "audio, trimmed")]
+    assert both[0] > 0.9 and both[1] == pytest.approx(1 - both[0])

@@ -1,0 +1,88 @@
+"""What the command line prints of an evaluation."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from avdetect.errors import ConfigError
+from avdetect.evaluation import summary_table
+from avdetect.scan.clip_scores import Options
+from avdetect.scan.evaluate import evaluate, evaluate_scorefile
+
+LINE_EVERY_S = 15.0
+
+
+def run_evaluation(
+    paths: list[Path],
+    data: list[Path],
+    out: Path,
+    *,
+    scores: Path | None,
+    layout: str | None,
+    trim_silence: bool,
+    pictures: str | None,
+    prepared: list[Path],
+    workers: int,
+    export: str | None,
+    **common: Any,
+) -> int:
+    """Evaluate, print the figures on stdout, warnings and progress on stderr; returns how many clips were unread.
+
+    `paths`: the bundle and further manifests, or with `scores` manifests alone; `common`: options of both
+    `evaluate` and `evaluate_scorefile`. Raises ConfigError for options that do not go together.
+    """
+    say = _Progress()
+    if scores is not None:
+        if trim_silence or pictures or prepared or export:
+            raise ConfigError(
+                "with --scores no media are read: leave --trim-silence, --pictures, --prepared and --export out"
+            )
+        values = evaluate_scorefile(scores, [*data, *paths], out, layout=layout, say=say, **common)
+    else:
+        if layout is not None:
+            raise ConfigError("--layout belongs to --scores: name the score file")
+        if not paths:
+            raise ConfigError("name the bundle folder to evaluate, or a score file with --scores")
+        options = Options(trim_silence, pictures)
+        values = evaluate(
+            paths[0], [*data, *paths[1:]], out, workers=workers, options=options, prepared=prepared,
+            export=export, say=say, **common,
+        )  # fmt: skip
+    say.end()
+    for text in values["warnings"]:
+        print(f"avdetect: {text}", file=sys.stderr)
+    for name, result in values["sets"].items():
+        print(
+            f"{name}: {result['n_clips']} clips, {result['n_unreadable']} unreadable, {result['n_missing']} missing"
+        )
+        print(summary_table(result).round(3).to_string(index=False, na_rep="-"))
+    print(f"{out / 'evaluation.html'}")
+    return sum(result["n_unreadable"] + result["n_missing"] for result in values["sets"].values())
+
+
+class _Progress:
+    """The latest line: in place on a terminal, now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.status = self.console.status("") if self.console.is_terminal else None
+        self.told = 0.0
+        if self.status:
+            self.status.start()
+
+    def __call__(self, line: str) -> None:
+        if self.status:
+            self.status.update(escape(line))
+        elif time.monotonic() - self.told > LINE_EVERY_S:
+            self.told = time.monotonic()
+            self.console.print(line, markup=False)
+
+    def end(self) -> None:
+        if self.status:
+            self.status.stop()

@@ -1,0 +1,129 @@
+"""The evaluation as one self-contained HTML page: no script, no outside request, all text escaped."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from avdetect import __version__, report
+from avdetect.inference.verdict import printable
+from avdetect.scan.evaluation_plots import worst
+
+if TYPE_CHECKING:
+    from avdetect.scan.evaluate import Measured
+
+COLUMNS = {
+    "roc_auc": "ROC AUC", "average_precision": "Average precision", "eer": "EER", "accuracy": "Accuracy",
+    "log_loss": "Log loss", "ece": "ECE",
+}  # fmt: skip
+WRONG = ("fakes missed", "genuine called fake")
+#: file name -> what it shows, for those who hear the page
+ALTERNATIVE = {
+    "matrix": "AUC and equal error rate of every score on every test set",
+    "learning_curves": "loss and validation figures over the epochs of training",
+    "roc": "ROC curves", "precision_recall": "precision against recall", "det": "detection error trade-off",
+    "calibration": "reliability diagrams", "recalibration": "reliability before and after calibration",
+    "score_histogram": "histograms of the scores of genuine clips and fakes",
+    "coverage_risk": "error against the share of clips decided", "confusion_matrix": "confusion matrix",
+    "verdicts": "verdicts per class with the uncertain band", "methods": "figures per kind of fake",
+    "spectrograms": "mel-spectrograms of voices judged rightly and wrongly",
+}  # fmt: skip
+
+
+def write_page(
+    values: dict[str, Any],
+    measured: Sequence[Measured],
+    pictures: Mapping[str, Sequence[Path]],
+    path: Path,
+) -> None:
+    """Write the page of an evaluation's `metrics.json` values; an old page is replaced by a complete one only."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(render_page(values, measured, pictures), encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def render_page(
+    values: dict[str, Any], measured: Sequence[Measured], pictures: Mapping[str, Sequence[Path]]
+) -> str:
+    """The page as text."""
+    folders = [Path(__file__).parent / "templates", Path(report.__file__).parent / "templates"]
+    environment = Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": _figure, "interval": _interval, "percent": _percent}
+    return environment.get_template("evaluation.html.j2").render(
+        values=values,
+        columns=COLUMNS,
+        sections=[_section(one, pictures.get(one.set.name, ())) for one in measured],
+        general=[_picture(path) for path in pictures.get("", ())],
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+        command=_command(values, measured),
+    )
+
+
+def _section(one: Measured, pictures: Sequence[Path]) -> dict[str, Any]:
+    wrong = worst(one.table) if one.result["calibrated"] else {}
+    return {
+        "id": f"set-{one.set.slug}",
+        "name": one.set.name,
+        "path": str(one.set.path),
+        "result": one.result,
+        "wrong": {
+            kind: [
+                (row.key, row.score, "" if row.label == 0 or row.method is None else str(row.method))
+                for row in wrong[kind].itertuples()
+            ]
+            for kind in WRONG
+            if kind in wrong
+        },
+        "pictures": [_picture(path) for path in pictures],
+    }
+
+
+def _picture(path: Path) -> tuple[str, str]:
+    """data: URI and alternative text."""
+    coded = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f"data:image/png;base64,{coded}", ALTERNATIVE.get(path.stem, path.stem.replace("_", " "))
+
+
+def _figure(entry: Mapping[str, Any] | None) -> str:
+    return "–" if entry is None or entry["value"] is None else f"{entry['value']:.3f}"
+
+
+def _interval(entry: Mapping[str, Any] | None) -> str:
+    if entry is None or entry.get("low") is None:
+        return ""
+    return f"[{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _command(values: dict[str, Any], measured: Sequence[Measured]) -> str:
+    parts = ["avdetect", "evaluate"]
+    parts += [values["bundle"]["folder"]] if values["bundle"] else ["--scores", values["scores"]]
+    for one in measured:
+        parts += ["--data", str(one.set.path)]
+    parts += ["--split", values["split"], "--seed", str(values["seed"])]
+    if values["options"].get("trim_silence"):
+        parts.append("--trim-silence")
+    if values["options"].get("pictures"):
+        parts += ["--pictures", values["options"]["pictures"]]
+    return shlex.join(parts)
