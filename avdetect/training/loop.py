@@ -6,9 +6,10 @@ learning rate, validation, early stopping, checkpoints, and a resume that contin
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,13 +22,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from avdetect.data.guard import check_closed
 from avdetect.errors import ConfigError
 from avdetect.training.checkpoints import load_state, save_state
 from avdetect.training.history import History
 from avdetect.training.optim import build_optimizer, freeze, schedule_factor, train_mode
 from avdetect.training.settings import FitSettings
+from avdetect.training.tensorboard import TensorBoard
 
 Report = Callable[[str], None]
+_watcher: ContextVar[Callable[[list[dict]], None] | None] = ContextVar("epoch_watcher", default=None)
+
+
+@contextmanager
+def watching(watcher: Callable[[list[dict]], None]) -> Iterator[None]:
+    """Call `watcher` after each epoch of every `fit` inside, with the stage's rows so far, as in `history.jsonl`.
+
+    The checkpoint has been written by then: what the watcher raises ends the training, which can be continued.
+    """
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 class Task(Protocol):
@@ -66,8 +83,9 @@ def fit(
 
     folder: holds `last.pt` and `best.pt`; a `last.pt` that is there is continued from, and the result is the
     same as that of a run that was never interrupted (same machine, same number of processes). With 0 epochs the
-    weights are kept, and only validated.
+    weights are kept, and only validated. Raises DataError while the test split is open (`avdetect.data.guard`).
     """
+    check_closed("training")
     return _Fit(task, settings, folder, history, report).run()
 
 
@@ -90,19 +108,23 @@ class _Fit:
         self.rows: list[dict] = []
         self.seconds = 0.0
         self.lr, self.lr_factor = settings.lr, 1.0  # without the groups' scales; of the plateau schedule
-        self.log = self._tensorboard()
+        self.log = None
+        if self.accelerator.is_main_process and settings.epochs > 0:
+            self.log = TensorBoard(history.path.parent / "tensorboard" / task.name)
 
     def run(self) -> FitResult:
-        result = self._kept() if self.settings.epochs == 0 else self._trained()
+        try:
+            result = self._kept() if self.settings.epochs == 0 else self._trained()
+        finally:
+            if self.log:
+                self.log.close()
         for parameter in self.frozen:  # for whoever trains the network further
             parameter.requires_grad_(True)
-        if self.log:
-            self.log.close()
         self.accelerator.free_memory()
         return result
 
     def _kept(self) -> FitResult:
-        val = self._validate()
+        val, _ = self._validate()
         self.report(f"{self.task.name}  weights kept as they are  {_line(val)}")
         return FitResult(0, 0, val, 0.0)
 
@@ -111,15 +133,21 @@ class _Fit:
         while self.epoch < self.settings.epochs and not self._exhausted():
             started = time.perf_counter()
             train = self._train_epoch()
-            val = self._validate()
+            val, outputs = self._validate()
             self.seconds += time.perf_counter() - started
             self._record(train, val)
+            if self.log:
+                self.log.epoch(self.rows[-1], outputs)
             self.epoch += 1
             self._save()
+            if (watcher := _watcher.get()) is not None:
+                watcher(self.rows)
         best = self.rows[self._best()]
         self.accelerator.wait_for_everyone()
         self.task.model.load_state_dict(load_state(self.folder / "best.pt")["model"])
         metrics = {key.removeprefix("val/"): value for key, value in best.items() if key.startswith("val/")}
+        if self.log:
+            self.log.outcome(self.task, self.settings, metrics, best["epoch"], self.accelerator.device)
         return FitResult(best["epoch"], len(self.rows), metrics, self.seconds)
 
     # -- one epoch ------------------------------------------------------------------------------------------
@@ -171,7 +199,8 @@ class _Fit:
             group["lr"] = self.lr * scale
 
     @torch.inference_mode()
-    def _validate(self) -> dict[str, float]:
+    def _validate(self) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Metrics of the validation set, and what they were worked out from."""
         self.model.eval()
         parts: list[dict[str, np.ndarray]] = []
         for batch in self.val_loader:
@@ -181,7 +210,8 @@ class _Fit:
             gathered = self.accelerator.gather(padded)
             real = gathered["clip"] >= 0
             parts.append({key: value[real].float().cpu().numpy() for key, value in gathered.items()})
-        return self.task.metrics({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+        outputs = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        return self.task.metrics(outputs), outputs
 
     # -- keeping track --------------------------------------------------------------------------------------
 
@@ -220,18 +250,6 @@ class _Fit:
             f"{self.task.name}  epoch {row['epoch']}/{self.settings.epochs}  loss {train['loss']:.4f}  "
             f"{_line(val)}  {self.seconds:.0f} s"
         )
-        if self.log:
-            for key, value in row.items():
-                if key != "stage":
-                    self.log.add_scalar(key, value, row["epoch"])
-
-    def _tensorboard(self):
-        if not self.accelerator.is_main_process or self.settings.epochs == 0:
-            return None
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(self.history.path.parent / "tensorboard" / self.task.name)
 
     # -- checkpoints ----------------------------------------------------------------------------------------
 
