@@ -118,6 +118,107 @@ def expand(paths: list[str]) -> tuple[list[Path], list[str]]:
 
 
 @app.command()
+def robustness(
+    bundle: Annotated[Path, typer.Argument(help="Detector bundle folder.")],
+    data: Annotated[Path, typer.Option(help="Manifest, or a dataset's folder.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the table, the curves and what is worked out between.")
+    ],
+    degradations: Annotated[
+        str | None,
+        typer.Option("--degrade", help="h264,mp3,… (all strengths) or h264:23:40 (these); default: all."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Clips to judge: test, val, train or all.")] = "test",
+    pictures: Annotated[
+        str | None, typer.Option(help="Still pictures: `search` them for faces, or each is a `face` crop.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that extract faces and sound.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of noise, rooms and intervals.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line instead of a table.")
+    ] = False,
+) -> None:
+    """How much a detector loses under compression, blur, noise, reverberation, sound out of step; resumable."""
+    from avdetect.scan.robustness import measure_robustness, parse_conditions, show
+
+    conditions = parse_conditions(degradations)
+    table, unread = measure_robustness(
+        bundle, data, out, conditions, complain, split, pictures, workers, seed
+    )
+    print(show(table, as_json))
+    raise typer.Exit(1 if unread else 0)
+
+
+@app.command()
+def tune(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, as in `python -m avdetect.recipes.NAME`.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings of all trials, as the recipe takes them.")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Trials in all, those of earlier calls included.")] = 20,
+    study: Annotated[
+        Path | None, typer.Option(help="Study file, continued if it is there (RUNS/RECIPE-tune/study.db).")
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="configs/tune/NAME.yaml or a file; default: the recipe's `tune`, or its name."),
+    ] = None,
+) -> None:
+    """Search a recipe's settings by validation alone: optuna, pruned after each epoch, resumable."""
+    from avdetect.recipes.tune import tune_recipe
+
+    print(tune_recipe(recipe, overrides or [], trials, study, space))
+
+
+@app.command()
+def evaluate(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Bundle folder (not with --scores), then any further manifests.", metavar="BUNDLE"
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Manifest or dataset folder; several give the cross-dataset matrix.", metavar="MANIFEST…"
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    out: Annotated[Path, typer.Option(help="Folder to write; a killed run goes on in it.")] = Path(
+        "evaluation"
+    ),
+    by: Annotated[str, typer.Option(help="Also by the values of these columns: gender,quality")] = "",
+    workers: Annotated[int, typer.Option(help="Processes; 0 = none but this.")] = 2,
+    prepared: Annotated[
+        list[Path] | None, typer.Option(help="Folder of `avdetect data prepare` to read clips from.")
+    ] = None,
+    trim_silence: Annotated[
+        bool, typer.Option(help="Voices also without the silence at their ends.")
+    ] = False,
+    pictures: Annotated[
+        str | None, typer.Option(help="Pictures: `search` for faces, or each is a `face` already.")
+    ] = None,
+    audit: Annotated[Path | None, typer.Option(help="Shortcut audit (default: audit.json beside).")] = None,
+    export: Annotated[str | None, typer.Option(help="Write score files: asvspoof or avdeepfake1m.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="Measure this score file instead of a bundle.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of --scores, where it is not plain.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and the maps.")] = 0,
+) -> None:
+    """Measure a detector on test sets: scores, metrics, plots and one HTML page."""
+    from avdetect.scan.commands import run_evaluation
+
+    problems = run_evaluation(
+        list(paths or []), list(data or []), out, scores=scores, layout=layout, split=split,
+        by=[name.strip() for name in by.split(",") if name.strip()], workers=workers,
+        prepared=list(prepared or []), trim_silence=trim_silence, pictures=pictures, audit=audit,
+        export=export, seed=seed,
+    )  # fmt: skip
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
 def encoders(
     name: Annotated[str | None, typer.Argument(help="Show the card of this network.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
@@ -222,13 +323,45 @@ def data_prepare(
         raise typer.Exit(1)
 
 
+@data_app.command("check")
+def data_check(
+    manifest: Annotated[Path, typer.Argument(help="Manifest made by `avdetect data index`.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the files, if it was moved.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+) -> None:
+    """Open every file and look for missing, damaged, duplicate and leaking clips and inverted labels."""
+    from avdetect.data.commands import check
+
+    if not check(manifest, root, workers, as_json):
+        raise typer.Exit(1)
+
+
+@data_app.command("audit")
+def data_audit(
+    manifest: Annotated[Path, typer.Argument(help="Manifest made by `avdetect data index`.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the files, if it was moved.")] = None,
+    where: Annotated[str | None, typer.Option(help="Rows only, as \"split == 'test'\".")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write (default: audit.json beside it).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON instead of a table.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+) -> None:
+    """Measure how far file size, duration, silence and other shortcuts tell fakes; goes on where it stopped."""
+    from avdetect.evaluation.audit import audit_file
+
+    audit_file(manifest, root, where, out, workers, as_json)
+
+
 @data_app.command("demo")
 def data_demo(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    clips: Annotated[int, typer.Option(help="How many clips.")] = 240,
+    out: Annotated[Path | None, typer.Argument(help="Folder to write.")] = None,
+    clips: Annotated[int | None, typer.Option(help="How many clips of the demo set [default: 240].")] = None,
     seed: Annotated[int, typer.Option(help="Seed: the same seed gives the same clips.")] = 0,
+    layout: Annotated[
+        str | None, typer.Option(help="A miniature of this dataset instead; `list` names them.")
+    ] = None,
 ) -> None:
     """Make the demo set: talking faces drawn by the program, genuine and manipulated, in DFDC's layout."""
-    from avdetect.data.demo import make_demo
+    from avdetect.data.commands import demo
 
-    print(make_demo(out, clips=clips, seed=seed))
+    demo(out, clips, seed, layout)

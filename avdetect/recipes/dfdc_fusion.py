@@ -4,18 +4,9 @@ index -> prepare -> visual -> audio -> lipsync -> fusion -> calibrate -> test (w
 Without data it makes and uses the embedded demo set. See recipes/dfdc/README.md.
 """
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
+from avdetect.recipes.configure import recipe
 
-from avdetect.recipes import CONFIG_DIR
-
-
-@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="recipe/dfdc_fusion")
-def main(config: DictConfig) -> None:
-    from avdetect.recipes.pipeline import run_recipe
-
-    run_recipe(OmegaConf.to_container(config, resolve=True))
-
+main = recipe("dfdc_fusion")
 
 if __name__ == "__main__":
     main()

@@ -3,18 +3,9 @@
 The road of `dfdc_fusion` with one modality; the encoder's logit is the fused one. See recipes/dfdc/README.md.
 """
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
+from avdetect.recipes.configure import recipe
 
-from avdetect.recipes import CONFIG_DIR
-
-
-@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="recipe/dfdc_visual")
-def main(config: DictConfig) -> None:
-    from avdetect.recipes.pipeline import run_recipe
-
-    run_recipe(OmegaConf.to_container(config, resolve=True))
-
+main = recipe("dfdc_visual")
 
 if __name__ == "__main__":
     main()

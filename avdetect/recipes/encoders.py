@@ -18,7 +18,8 @@ from avdetect.training.history import History
 def start_encoder(config: dict[str, Any]) -> Encoder:
     """The network of an encoder's configuration, with the weights that it starts from.
 
-    `weights`: a file of this package or a name of the catalogue; `published`: a file as its publisher made it.
+    `weights`: a file of this package or a name of the catalogue; `published`: a file as its publisher made it;
+    `preprocess`: fields of its preprocessing that shall differ, as {clahe: true}.
     """
     published = config.get("published")
     if published is not None and config["weights"] is not None:
@@ -26,7 +27,12 @@ def start_encoder(config: dict[str, Any]) -> Encoder:
             f"{config['name']} has both weights and published: one file can be started from, set the other to null"
         )
     encoder = create_encoder(config["name"], weights=config["weights"], **config["settings"])
-    return encoder if published is None else encoder.load_published(published)
+    if published is not None:
+        encoder = encoder.load_published(published)
+    own = config.get("preprocess")
+    if own:
+        encoder.preprocess = type(encoder.preprocess).from_dict({**encoder.preprocess.to_dict(), **own})
+    return encoder
 
 
 def fit_encoder(

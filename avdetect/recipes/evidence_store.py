@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from avdetect.data import PreparedSet, stage_label
+from avdetect.data.guard import check_split
 from avdetect.encoders import Encoder
 from avdetect.errors import DataError
 from avdetect.evidence import Evidence, collect_evidence, feature_dims
@@ -40,7 +41,8 @@ class EvidenceStore:
         self._rows: dict[str, list[Evidence]] = {}
 
     def table(self, split: str) -> pd.DataFrame:
-        """The prepared clips of a split, in the order of `rows`."""
+        """The prepared clips of a split, in the order of `rows`; DataError for `test` unless it is open."""
+        check_split([split])
         table = self.prepared.table
         chosen = table[(table["status"] == "ok") & (table["split"] == split)].reset_index(drop=True)
         if chosen.empty:
@@ -50,6 +52,7 @@ class EvidenceStore:
         return chosen
 
     def rows(self, split: str) -> list[Evidence]:
+        check_split([split])
         if split not in self._rows:
             table = self.table(split)
             self._rows[split] = [

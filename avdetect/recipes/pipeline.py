@@ -1,10 +1,11 @@
-"""The road of every audio-visual recipe, stage by stage; each stage can run alone and is skipped once done."""
+"""The road of every recipe, stage by stage; each stage can run alone and is skipped once done."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -13,8 +14,12 @@ from rich.console import Console
 from avdetect.errors import AvdetectError, ConfigError
 from avdetect.recipes.run_folder import RunFolder, open_run
 
+if TYPE_CHECKING:
+    from avdetect.recipes.stages import Context
+
 MODALITIES = ("visual", "audio", "lipsync")
-STAGES = ("index", "prepare", *MODALITIES, "fusion", "calibrate", "test")
+STAGES = ("index", "prepare", *MODALITIES, "fusion", "calibrate", "test", "analyse", "cross")
+SHARED_STAGES = ("index", "prepare")  # of a zoo: done once for all members
 
 
 def run_recipe(config: dict[str, Any]) -> RunFolder:
@@ -30,36 +35,55 @@ def run_recipe(config: dict[str, Any]) -> RunFolder:
 def _run(config: dict[str, Any], console: Console) -> RunFolder:
     from avdetect.recipes.stages import Context
 
-    wanted = _wanted(config)
+    possible = _possible(config)
+    wanted = [stage for stage in possible if stage in config["stages"]]
     processes = PartialState()  # one, unless started by `accelerate launch` or `torchrun`
 
     def say(line: str) -> None:
         if processes.is_main_process:
             console.print(line, markup=False)
 
-    opened: list[Any] = list(open_run(config, STAGES[-1])) if processes.is_main_process else [None, None]
+    last = "zoo" if config.get("members") else possible[-1]
+    opened: list[Any] = list(open_run(config, last)) if processes.is_main_process else [None, None]
     run, continues = broadcast_object_list(opened)
     say(f"run folder  {run.path}{'  (continued)' if continues else ''}")
     context = Context(config, run, processes, say)
     started = time.perf_counter()
-    for stage in wanted:
-        if run.result(stage) is not None:
-            say(f"{stage}  done before")
-        elif stage in MODALITIES:
-            context.train_encoder(stage)
-        elif stage == "fusion":
-            context.fusion()
-        else:  # work for one process; the others find it done
-            with processes.main_process_first():
-                if run.result(stage) is None:
-                    getattr(context, stage)()
+    if config.get("members"):
+        from avdetect.recipes.zoo import run_zoo
+
+        run_zoo(context, wanted)
+        say(f"finished in {time.perf_counter() - started:.0f} s")
+        return run
+    run_stages(context, wanted)
     say(f"finished in {time.perf_counter() - started:.0f} s")
     if run.result("test") is not None:
         context.summary()
     return run
 
 
-def _wanted(config: dict[str, Any]) -> list[str]:
+def run_stages(context: Context, stages: list[str]) -> None:
+    """Run these stages of a run in order, those that are done left out."""
+    for stage in stages:
+        if context.run.result(stage) is not None:
+            context.say(f"{stage}  done before")
+        elif stage in MODALITIES:
+            context.train_encoder(stage)
+        elif stage == "fusion":
+            context.fusion()
+        else:
+            by_one_process(context, stage, getattr(context, stage))
+
+
+def by_one_process(context: Context, stage: str, work: Callable[[], None]) -> None:
+    """Work for the main process; the others wait and find it done."""
+    with context.processes.main_process_first():
+        if context.run.result(stage) is None:
+            work()
+
+
+def _possible(config: dict[str, Any]) -> list[str]:
+    """The stages that this recipe has; raises ConfigError where one is asked for that none has."""
     unknown = [name for name in config["stages"] if name not in STAGES]
     if unknown:
         raise ConfigError(f"unknown stage {unknown[0]!r}: choose of {', '.join(STAGES)}")
@@ -68,4 +92,6 @@ def _wanted(config: dict[str, Any]) -> list[str]:
     if foreign or not modalities:
         raise ConfigError("modalities must name some of visual, audio, lipsync")
     skipped = set(MODALITIES) - set(modalities)
-    return [stage for stage in STAGES if stage in config["stages"] and stage not in skipped]
+    skipped |= set() if config.get("analyses") else {"analyse"}
+    skipped |= set() if config["data"].get("cross") else {"cross"}
+    return [stage for stage in STAGES if stage not in skipped]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -12,32 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from accelerate import PartialState
 
-from avdetect.data import Manifest, read_format, require_both_classes
-from avdetect.data.demo import make_demo
+from avdetect.data import Manifest, require_both_classes
 from avdetect.data.formats.dfdc import DEMO_DATASET
+from avdetect.data.guard import open_test_data
 from avdetect.data.prepare import PreparedSet, prepare
-from avdetect.data.splits import split_by_source
 from avdetect.encoders import Encoder, load_encoder, save_encoder
-from avdetect.errors import ConfigError, DataError
-from avdetect.evaluation import (
-    Thresholds,
-    choose_thresholds,
-    evaluate_scores,
-    fit_platt,
-    plot_evaluation,
-    summary_table,
-)
+from avdetect.errors import ConfigError
+from avdetect.evaluation import Thresholds, choose_thresholds, fit_platt, summary_table
 from avdetect.fusion import FusionHead
 from avdetect.inference.bundle import Bundle, load_bundle, save_bundle
-from avdetect.inference.scoring import calibrated_scores, fused_logits
+from avdetect.inference.scoring import fused_logits
 from avdetect.media import ClipSettings
+from avdetect.recipes.analyses import run_analyses
+from avdetect.recipes.cross import run_cross
 from avdetect.recipes.encoders import fit_encoder, fit_settings, fitted, start_encoder
 from avdetect.recipes.evidence_store import EvidenceStore
 from avdetect.recipes.run_folder import RunFolder, write_json
+from avdetect.recipes.scoring import score_split, write_scores
+from avdetect.recipes.sources import is_demo, read_roots, with_splits
 from avdetect.training import FusionTask, fit
 from avdetect.training.checkpoints import load_state, save_state
 from avdetect.training.history import History
@@ -63,45 +57,22 @@ class Context:
 
     def index(self) -> None:
         data = self.config["data"]
-        roots = data["root"] if isinstance(data["root"], list) else [data["root"]]
-        parts = [self._read_root(root) for root in roots]
-        manifest = parts[0] if len(parts) == 1 else Manifest.join(parts, check=False)
-        for note in manifest.notes:
-            self.say(f"found  {note}")
-        if data["where"]:
-            manifest = manifest.where(data["where"])
-        unlabelled = int(manifest.table["label"].isna().sum())
-        if unlabelled:
-            self.say(f"found  {unlabelled} clips without a label, which are left out")
-            manifest = manifest.where("label.notna()")
-        manifest = manifest.check().existing(self.say)
-        if not len(manifest):
-            raise DataError("no clip is left to work with: check data.root and data.where")
-        if manifest.table["split"].isna().any():
-            fractions = dict(zip(("train", "val", "test"), data["fractions"], strict=True))
-            table = manifest.table.assign(
-                split=split_by_source(manifest.table, fractions, self.config["seed"])
-            )
-            manifest = Manifest(table, name=manifest.name).check()
+        manifest = read_roots(data["root"], self.config, data["where"], self.say)
+        fractions = dict(zip(("train", "val", "test"), data["fractions"], strict=True))
+        manifest = with_splits(manifest, fractions, self.config["seed"], data.get("split") == "own", self.say)
         if any(stage in self.config["stages"] for stage in (*self.modalities, "fusion")):
             require_both_classes(manifest.table, "clip", manifest.name)  # now, not after hours of preparing
         for line in manifest.summary().splitlines():
             self.say(f"found  {line}")
         manifest.write(self.run.path / "manifest.csv")
-        self.run.finish("index", {"clips": len(manifest)})
+        roots = data["root"] if isinstance(data["root"], list) else [data["root"]]
+        self.run.finish("index", {"clips": len(manifest), "demo": all(is_demo(root) for root in roots)})
 
     @property
     def _demo_alone(self) -> bool:
-        return set(self.manifest.table["dataset"]) == {DEMO_DATASET}
-
-    def _read_root(self, root: str | None) -> Manifest:
-        if root not in (None, "demo"):
-            return read_format("auto", Path(root), seed=self.config["seed"], check=False)
-        demo = self.config["data"]["demo"]
-        folder = Path(self.config["data"]["work_dir"]) / f"demo-{demo['clips']}-{demo['seed']}"
-        self.say(f"index  the embedded demo set of drawn talking faces, in {folder}")
-        make_demo(folder, clips=demo["clips"], seed=demo["seed"], workers=self.config["workers"])
-        return read_format("dfdc", folder)
+        """Whether nothing but drawn faces was learnt from: asked for, or found in a folder of the demo set."""
+        asked = (self.run.result("index") or {}).get("demo", False)
+        return asked or set(self.manifest.table["dataset"]) == {DEMO_DATASET}
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -114,10 +85,9 @@ class Context:
     def clip_settings(self) -> ClipSettings:
         return ClipSettings(**self.config["clip"], crop_size=self.config["encoder"]["visual"]["crop_size"])
 
-    @property
-    def _prepared_folder(self) -> Path:
+    def prepared_folder(self, manifest: Manifest) -> Path:
         """One folder per set of clips and settings, so that runs share it."""
-        keys = "\n".join(sorted(self.manifest.table["root"] + "/" + self.manifest.table["path"]))
+        keys = "\n".join(sorted(manifest.table["root"] + "/" + manifest.table["path"]))
         what = json.dumps(self.clip_settings.to_dict(), sort_keys=True) + keys
         return (
             Path(self.config["data"]["work_dir"])
@@ -125,17 +95,14 @@ class Context:
         )
 
     def prepare(self) -> None:
-        prepared = prepare(
-            self.manifest, self._prepared_folder, self.clip_settings, workers=self.config["workers"]
-        )
+        folder = self.prepared_folder(self.manifest)
+        prepared = prepare(self.manifest, folder, self.clip_settings, workers=self.config["workers"])
         counts = prepared.table["status"].value_counts()
-        self.run.finish(
-            "prepare", {"folder": str(self._prepared_folder), **{k: int(v) for k, v in counts.items()}}
-        )
+        self.run.finish("prepare", {"folder": str(folder), **{k: int(v) for k, v in counts.items()}})
 
     @cached_property
     def prepared(self) -> PreparedSet:
-        return PreparedSet.open(self._prepared_folder, self.manifest)
+        return PreparedSet.open(self.prepared_folder(self.manifest), self.manifest)
 
     # -- encoders -------------------------------------------------------------------------------------------
 
@@ -197,6 +164,10 @@ class Context:
         head.load_state_dict(load_state(path))
         return head.eval()
 
+    def fused_logits(self, split: str) -> np.ndarray:
+        """Fused logits (N,) of a split before calibration; NaN where nothing could be judged."""
+        return fused_logits(self.head, self.evidence.rows(split))["fused"]
+
     def calibrate(self) -> None:
         """Probabilities and thresholds from the validation clips, per modality and fused."""
         rate = self.config["train"]["max_false_positive_rate"]
@@ -232,18 +203,13 @@ class Context:
 
     # -- test -----------------------------------------------------------------------------------------------
 
+    @open_test_data()
     def test(self) -> None:
         """The only stage that reads the test split, once everything is chosen."""
         bundle = load_bundle(self.run.path / "bundle")
-        table, frames = self._score(bundle, "test")
-        part = self.run.path / ".scores.parquet.part"
-        table.to_parquet(part)
-        os.replace(part, self.run.path / "scores.parquet")
+        table, frames = score_split(self.evidence, bundle, "test")
         thresholds = Thresholds(**bundle.thresholds["fused"])
-        result = evaluate_scores(
-            table, self.run.path, frames, thresholds=thresholds, seed=self.config["seed"]
-        )
-        plot_evaluation(table, result, self.run.path / "plots", thresholds)
+        result = write_scores(table, frames, self.run.path, thresholds, self.config["seed"])
         selected = {name: self.run.result(name) for name in (*self.modalities, "fusion", "calibrate")}
         failed = self.prepared.failures
         result["n_unreadable"] = int((failed["split"] == "test").sum())  # in no other number
@@ -258,28 +224,15 @@ class Context:
         )
         self.run.finish("test", {"clips": len(table)})
 
-    def _score(self, bundle: Bundle, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Clip scores and frame logits of a split; unscored clips stay, with their reason."""
-        rows = self.evidence.rows(split)
-        logits = fused_logits(bundle.fusion, rows)
-        table = self.evidence.table(split)[
-            ["key", "label", "visual_label", "audio_label", "method", "source", "dataset", "kind"]
-        ].reset_index(drop=True)
-        scores = [
-            calibrated_scores(bundle, {name: float(values[row]) for name, values in logits.items()})
-            for row in range(len(rows))
-        ]
-        for name, column in (("fused", "score"), *((m, m) for m in self.modalities)):
-            table[column] = [score[name] for score in scores]
-            table[f"{column}_logit"] = logits[name]
-        for name in self.modalities:
-            table[f"{name}_reason"] = [row.reasons.get(name) for row in rows]
-        frames = [
-            {"key": key, "modality": modality, "logit": float(logit)}
-            for key, row in zip(table["key"], rows, strict=True)
-            for modality, logit in row.frame_logits()
-        ]
-        return table, pd.DataFrame(frames, columns=["key", "modality", "logit"])
+    @open_test_data()
+    def analyse(self) -> None:
+        """What the recipe asks for beside the common metrics; reads the finished test scores."""
+        run_analyses(self)
+
+    @open_test_data()
+    def cross(self) -> None:
+        """The finished detector on other datasets."""
+        run_cross(self)
 
     def summary(self) -> None:
         """The table at the end, and what to try next."""
