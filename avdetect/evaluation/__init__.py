@@ -8,12 +8,17 @@ from typing import Any
 
 _PLACES = {
     "calibration": (
-        "Calibration", "Thresholds", "band_report", "choose_thresholds", "fit_platt", "fit_temperature",
+        "Calibration", "Thresholds", "band_report", "choose_thresholds", "fit_calibration", "fit_platt",
+        "fit_temperature",
     ),
+    "compare": ("delong", "paired_bootstrap"),
+    "fairness": ("aiface_fairness", "group_report"),
+    "localisation": ("localisation_report", "segments_from_scores"),
     "metrics": ("aggregate_mean_logit", "binary_report"),
-    "plots": ("plot_evaluation",),
+    "plots": ("plot_evaluation", "plot_learning_curves"),
     "protocols": ("evaluate_scores", "measure_scores", "summary_table"),
-    "tandem": ("min_tdcf_2019",),
+    "seeds": ("summarise_seeds",),
+    "tandem": ("min_tdcf_2019", "min_tdcf_2021"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 

@@ -76,10 +76,11 @@ def _unfinished(parent: Path, config: dict[str, Any], last_stage: str) -> Path |
 
 def _same(path: Path, config: dict[str, Any]) -> bool:
     stored = yaml.safe_load((path / "config.yaml").read_text())
-    return _what(stored) == _what(config)
+    return without_place(stored) == without_place(config)
 
 
-def _what(config: dict[str, Any]) -> dict[str, Any]:
+def without_place(config: dict[str, Any]) -> dict[str, Any]:
+    """What a configuration computes, without where it does so."""
     return _without_nulls({key: value for key, value in config.items() if key not in PLACE_KEYS})
 
 

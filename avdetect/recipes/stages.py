@@ -20,7 +20,13 @@ from avdetect.data.guard import open_test_data
 from avdetect.data.prepare import PreparedSet, prepare
 from avdetect.encoders import Encoder, load_encoder, save_encoder
 from avdetect.errors import ConfigError
-from avdetect.evaluation import Thresholds, choose_thresholds, fit_platt, summary_table
+from avdetect.evaluation import (
+    Thresholds,
+    choose_thresholds,
+    fit_calibration,
+    plot_learning_curves,
+    summary_table,
+)
 from avdetect.fusion import FusionHead
 from avdetect.inference.bundle import Bundle, load_bundle, save_bundle
 from avdetect.inference.scoring import fused_logits
@@ -171,6 +177,7 @@ class Context:
     def calibrate(self) -> None:
         """Probabilities and thresholds from the validation clips, per modality and fused."""
         rate = self.config["train"]["max_false_positive_rate"]
+        method = self.config["train"]["calibration"] or "platt"
         truths, logits = self.evidence.truths("val"), fused_logits(self.head, self.evidence.rows("val"))
         calibration, thresholds = {}, {}
         for name in ["fused", *self.modalities]:
@@ -178,7 +185,7 @@ class Context:
             if name == "lipsync":
                 truth, logit = self.evidence.sync_pairs("val")
             usable = np.isfinite(truth) & np.isfinite(logit)
-            fitted = fit_platt(truth[usable].astype(int), logit[usable])
+            fitted = fit_calibration(method, truth[usable].astype(int), logit[usable])
             band = choose_thresholds(truth[usable].astype(int), fitted(logit[usable]), max_fpr=rate)
             calibration[name], thresholds[name] = fitted, band._asdict()
             self.say(f"calibrate  {name}  real below {band.real_below:.2f}, fake above {band.fake_above:.2f}")
@@ -186,14 +193,14 @@ class Context:
         clip = replace(self.clip_settings, pictures="search")
         bundle = Bundle(self.encoders, self.head, clip, calibration, thresholds, self._card())
         save_bundle(bundle, self.run.path / "bundle")
-        self.run.finish("calibrate", {"fitted_on": "validation", "thresholds": thresholds})
+        self.run.finish("calibrate", {"fitted_on": "validation", "method": method, "thresholds": thresholds})
 
     def _card(self) -> dict[str, Any]:
         demo, table = self._demo_alone, self.manifest.table
         return {
             "name": self.config["name"] + ("-demo" if demo else ""),
             "licence": "Apache-2.0" if demo else "as the training data",
-            "training_data": self.manifest.summary().splitlines(),
+            "training_data": self.manifest.where("split in ['train', 'val']").summary().splitlines(),
             "manifest_sha256": sha256_file(self.run.path / "manifest.csv"),
             "datasets": sorted(table["dataset"].dropna().unique().tolist()),
             "seed": self.config["seed"],
@@ -210,6 +217,8 @@ class Context:
         table, frames = score_split(self.evidence, bundle, "test")
         thresholds = Thresholds(**bundle.thresholds["fused"])
         result = write_scores(table, frames, self.run.path, thresholds, self.config["seed"])
+        if epochs := self.history.rows():
+            plot_learning_curves(epochs, self.run.path / "plots" / "learning_curves.png", self.config["name"])
         selected = {name: self.run.result(name) for name in (*self.modalities, "fusion", "calibrate")}
         failed = self.prepared.failures
         result["n_unreadable"] = int((failed["split"] == "test").sum())  # in no other number

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from avdetect.errors import ConfigError
-from avdetect.evaluation import Thresholds, choose_thresholds, fit_platt
+from avdetect.evaluation import Thresholds, choose_thresholds, fit_calibration
 from avdetect.evaluation.compare import paired_bootstrap
 from avdetect.evaluation.plots import Curve, plot_calibration, plot_roc
 from avdetect.recipes.cross import write_matrix
@@ -160,7 +160,8 @@ def _ensemble(context: Context, names: list[str], tables: dict[str, pd.DataFrame
         logits.append(one.fused_logits("val"))
     val = mean_logits(logits)
     usable = np.isfinite(truth) & np.isfinite(val)
-    calibration = fit_platt(truth[usable].astype(int), val[usable])
+    method = context.config["train"]["calibration"] or "platt"
+    calibration = fit_calibration(method, truth[usable].astype(int), val[usable])
     band = choose_thresholds(
         truth[usable].astype(int),
         calibration(val[usable]),
