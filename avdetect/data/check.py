@@ -82,6 +82,10 @@ def _labels(manifest: Manifest) -> Iterator[Finding]:
     homeless = table["split"].isna() & ~unlabelled
     if homeless.any():
         yield _about(WARNING, "splits", f"{homeless.sum()} labelled rows are in no split", keys[homeless])
+    absolute = table["root"].str.fullmatch(r"/|[A-Za-z]:/")
+    if absolute.any():
+        what = f"{absolute.sum()} rows name files by absolute paths outside of the manifest's folder"
+        yield _about(WARNING, "rows", f"{what}: it can be used on this machine only", keys[absolute])
     neither = _true((table["label"] == 1) & (table["visual_label"] == 0) & (table["audio_label"] == 0))
     neither &= ~_true(table["method"] == "out_of_sync")
     if neither.any():

@@ -27,6 +27,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from avdetect.data.textfiles import read_table
 from avdetect.errors import ConfigError, DataError
 from avdetect.media.frames import place_on_disk
 
@@ -46,6 +47,8 @@ KIND_OF_SUFFIX = {
     **dict.fromkeys((".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma"), "audio"),
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"), "image"),
 }
+_PAIR = r"\[\s*{0}\s*,\s*{0}\s*\]".format(r"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
+PERIODS = rf"\s*\[\s*(?:{_PAIR}(?:\s*,\s*{_PAIR})*\s*)?\]\s*"
 SHOWN = 5  # offending rows named in a message
 
 
@@ -90,11 +93,7 @@ class Manifest:
             raise DataError(f"{path}: there is no such manifest; `avdetect data index` writes one")
         try:
             table = readers[path.suffix.lower()](path)
-        except (
-            ValueError,
-            OSError,
-            UnicodeError,
-        ) as error:  # pandas' and arrow's parse errors are ValueErrors
+        except (ValueError, OSError) as error:  # arrow's parse errors are ValueErrors
             raise DataError(f"{path} cannot be read as a manifest: {error}") from error
         manifest = cls(table, root=path.parent, name=path.stem)
         return manifest.check() if check else manifest
@@ -132,6 +131,10 @@ class Manifest:
         conflict = (table["label"] == 0) & ((table["visual_label"] == 1) | (table["audio_label"] == 1))
         faults = [
             _fault("listed more than once (same dataset and path)", keys[keys.duplicated()]),
+            _fault(
+                "path leads out of its root (name the folder in the column root)",
+                keys[table["path"].str.match(r"\.\.(?:/|$)")],
+            ),
             *(
                 _fault(
                     f"{c} is neither 0, 1 nor missing",
@@ -146,6 +149,10 @@ class Manifest:
             _fault(
                 f"split is none of {', '.join(SPLITS)}, missing",
                 _told(keys, table["split"], table["split"].notna() & ~table["split"].isin(SPLITS)),
+            ),
+            _fault(
+                "fake_periods is no JSON list of [start_s, end_s]",
+                _told(keys, table["fake_periods"], ~table["fake_periods"].str.fullmatch(PERIODS)),
             ),
             *self._leaks(),
         ]
@@ -298,7 +305,7 @@ def require_both_classes(table: pd.DataFrame, stage: str, what: str = "the data"
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={c: "string" for c in (*TEXTS, *GROUPS)}, low_memory=False)
+    return read_table(path, dtype=dict.fromkeys((*TEXTS, *GROUPS), "string"))
 
 
 def _normalised(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
@@ -321,11 +328,10 @@ def _normalised(table: pd.DataFrame, root: Path, name: str) -> pd.DataFrame:
     base = root.resolve()
     folders = {r: str(base / r.replace("\\", "/")) for r in table["root"].dropna().unique()}
     table["root"] = table["root"].map(folders).astype("string").fillna(str(base))
-    odd = table["path"].str.contains(r"\\|^/|^[A-Za-z]:|//|(?:^|/)\.{1,2}/", regex=True)
-    for row in table.index[odd]:
-        table.loc[row, "root"], table.loc[row, "path"] = _relative(
-            table.loc[row, "root"], table.loc[row, "path"]
-        )
+    odd = table["path"].str.contains(r"\\|^/|^[A-Za-z]:|//|(?:^|/)\.{1,2}(?:/|$)", regex=True)
+    if odd.any():
+        places = table.loc[odd, ["root", "path"]].itertuples(index=False)
+        table.loc[odd, ["root", "path"]] = [_relative(root, path) for root, path in places]
     suffix = table["path"].str.extract(r"(\.[^./]+)$")[0].str.lower()
     table["kind"] = table["kind"].fillna(suffix.map(KIND_OF_SUFFIX).astype("string"))
     extra = [c for c in table if c not in COLUMNS]
@@ -361,10 +367,17 @@ def _names_in(folder: str) -> set[str]:
     try:
         with os.scandir(folder) as entries:
             return {
-                e.name for e in entries if e.is_file() or Path(e.name).suffix.lower() not in KIND_OF_SUFFIX
+                e.name for e in entries if Path(e.name).suffix.lower() not in KIND_OF_SUFFIX or _is_file(e)
             }
-    except (FileNotFoundError, NotADirectoryError):
+    except PermissionError as error:
+        raise DataError(f"{folder} cannot be listed ({error.strerror}): check its permissions") from error
+    except OSError:  # no such folder, a loop of links, a name that is too long: no file can be there
         return set()
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    """As `entry.is_file()`, which raises for a link to itself."""
+    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _told(keys: pd.Series, values: pd.Series, wrong: pd.Series) -> pd.Series:

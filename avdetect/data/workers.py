@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from avdetect.errors import DataError
+from avdetect.errors import ConfigError, DataError
 
 READY = "ready"
 
@@ -23,11 +23,13 @@ def run_in_workers(
     `make_work()` is called once in every worker and returns the function that does one task; it must be
     picklable, and the function must not raise. Processes are spawned (torch and ffmpeg do not survive a
     fork); at most `workers` run, and one that dies is replaced. Raises DataError where a worker cannot even
-    start. `workers=0` does everything in this process.
+    start, ConfigError for fewer than none. `workers=0` does everything in this process.
 
     `concurrent.futures` fails all running tasks when one process dies and does not tell which one it was;
     here every worker has its own pipe, so the task that it held is known.
     """
+    if workers < 0:
+        raise ConfigError(f"{workers} worker processes were asked for: give 0 or more")
     if workers == 0:
         work = make_work()
         for task in tasks:

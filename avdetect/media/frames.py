@@ -207,6 +207,12 @@ def archived_sequences(archive: str | Path) -> dict[str, int]:
         # Forward seeks only, and tarfile tells a truncated archive in this mode alone.
         with _content_of(check_file(archive)) as content, tarfile.open(fileobj=content, mode="r:") as tar:
             for member in tar:
+                if is_frame(member.name) and (member.issym() or member.islnk()):
+                    raise MediaError(
+                        f"{archive} holds {member.name} as a link only: pack the picture itself."
+                    )
+                if is_frame(member.name) and (member.name.startswith("/") or ".." in member.name.split("/")):
+                    raise MediaError(f"{archive} holds {member.name}, which leads out of it: pack it anew.")
                 if member.isfile() and is_frame(member.name):
                     folder = str(PurePosixPath(member.name).parent)  # drops a leading `./`
                     found[folder] = found.get(folder, 0) + 1

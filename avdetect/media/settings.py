@@ -74,8 +74,10 @@ class ClipSettings:
             "grid_fps",
             "sample_rate",
         ):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"clip setting {name} is {getattr(self, name)}: it must be positive.")
+            if not (isinstance(getattr(self, name), int | float) and getattr(self, name) > 0):
+                raise ConfigError(
+                    f"clip setting {name} is {getattr(self, name)!r}: it must be a positive number."
+                )
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -169,6 +169,16 @@ def test_frames_dealt_at_random_without_a_source(root):
     assert "1 folders are in more than one split" in warnings["leak"].message
 
 
+def test_files_elsewhere_are_told_and_paths_that_climb_are_errors(root, tmp_path):
+    there = shutil.copy(root / "train/real/face.jpg", tmp_path / "away.jpg")
+    table = pd.DataFrame({"path": ["train/fake/face.jpg", str(there), "../away.jpg"], "label": [1, 0, 0]})
+    manifest = Manifest(table, root=root)
+    warnings, findings = found(manifest, "warning")
+    assert warnings["rows"].examples == (f"manifest{there}",) and "absolute paths" in warnings["rows"].message
+    errors = [f.message for f in findings if f.severity == "error" and f.check == "rows"]
+    assert len(errors) == 1 and errors[0].startswith("path leads out of its root")
+
+
 def test_labels_that_cannot_be(root):
     manifest = listed(root, visual_label=0, audio_label=0)
     errors, _ = found(manifest, "error")

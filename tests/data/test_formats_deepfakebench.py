@@ -7,6 +7,7 @@ import pytest
 
 from avdetect.data.formats import detect_format, read_format
 from avdetect.data.formats.deepfakebench import LABELS
+from avdetect.data.manifest import Manifest
 from avdetect.errors import DataError, MediaError
 from avdetect.media import ClipSettings, read_clip
 from avdetect.media.frames import open_sequence
@@ -49,7 +50,7 @@ def test_frames_are_named_from_the_datasets_folder_on(tmp_path, before, separato
     assert row[["label", "quality", "split", "dataset", "kind", "frames"]].tolist() == [
         0, "c23", "train", "FaceForensics++", "video", 2,
     ]  # fmt: skip
-    assert row["subject"] == row["source"] == "faceforensics_071"
+    assert row["subject"] == row["source"] == "ffpp_071"
 
 
 def test_same_name_of_several_methods_and_compressions_stays_apart(tmp_path):
@@ -63,8 +64,31 @@ def test_same_name_of_several_methods_and_compressions_stays_apart(tmp_path):
     write(tmp_path, "FaceForensics++", labels)
     table = table_of(tmp_path)
     assert len(table) == 8 and sorted(table["method"].unique()) == sorted(methods.values())
-    assert set(table["subject"]) == {"faceforensics_071+faceforensics_054"}
-    assert set(table["source"]) == {"faceforensics_071"}
+    assert set(table["subject"]) == {"ffpp_071+ffpp_054"}
+    assert set(table["source"]) == {"ffpp_071"}
+
+
+def test_the_same_recordings_in_the_publishers_layout_are_known_for_the_same(tmp_path):
+    """Else a detector could be trained on one copy of FaceForensics++ and tested on the other."""
+    write(tmp_path / "a", "FaceForensics++", {"FF-real": {"test": {"c23": {"071": video("FF-real", FFPP)}}}})
+    own = tmp_path / "b/original_sequences/youtube/c23/videos/071.mp4"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    trained = read_format("faceforensics", tmp_path / "b").table.assign(split="train")
+    with pytest.raises(DataError, match="a source in more than one split .*ffpp_071 in test and train"):
+        Manifest.join([read_format("deepfakebench", tmp_path / "a"), Manifest(trained)])
+
+
+def test_a_fake_of_uadfv_stays_with_its_genuine_video(tmp_path):
+    folder = "UADFV/{}/frames/{}"
+    labels = {
+        "UADFV_Real": {"train": {"0000": video("UADFV_Real", folder.format("real", "0000"))}},
+        "UADFV_Fake": {"test": {"0000_fake": video("UADFV_Fake", folder.format("fake", "0000_fake"))}},
+    }
+    write(tmp_path, "UADFV", labels)
+    manifest = read_format("auto", tmp_path)
+    assert manifest.table["source"].tolist() == ["uadfv_0000@train", "uadfv_0000@test"]
+    assert "has 1 sources on more than one side (uadfv_0000, …)" in " ".join(manifest.notes)
 
 
 def test_test_videos_are_for_the_test_alone(tmp_path):
@@ -90,7 +114,7 @@ def test_test_videos_are_for_the_test_alone(tmp_path):
     assert any("is carved by people" in note for note in manifest.notes)
     # id1 swapped into id0 is tested, id1 is trained on: the publisher's leak is kept and named
     assert any("subjects on more than one side" in note for note in manifest.notes)
-    assert "celebdfv2_id1" in table.loc["id0_id1_0000", "shared_between_splits"]
+    assert "celebdf_id1" in table.loc["id0_id1_0000", "shared_between_splits"]
 
 
 def test_what_is_no_video_is_left_out_and_said(tmp_path):

@@ -73,6 +73,15 @@ def test_a_videos_level_below_the_folders(mini):
     assert manifest.table["path"].str.replace("/videos/", "/").tolist() == before["path"].tolist()
 
 
+def test_an_index_that_names_the_videos_level_itself(mini, tmp_path):
+    for top in ("method_A", "method_B", "original_videos"):
+        (tmp_path / top / "videos").mkdir(parents=True)
+    entries = json.loads((mini / "dataset.json").read_text())
+    entries = {name.replace("/", "/videos/", 1): entry for name, entry in entries.items()}
+    (tmp_path / "dataset.json").write_text(json.dumps(entries))
+    assert set(read_format("dfdc_preview", tmp_path).table["path"]) == set(entries)
+
+
 def test_missing_videos_are_listed(mini):
     path = "original_videos/643049/643049_A_000.mp4"
     (mini / path).unlink()

@@ -58,6 +58,14 @@ def test_split_above_or_below_is_kept(tmp_path, pattern):
     ]
 
 
+def test_sub_folders_of_one_name_in_several_splits_are_told(tmp_path):
+    for split in ("train", "val", "test"):
+        for file in ("real/ann/1.mp4", "fake/bob/1.mp4", f"real/{split}_only/1.mp4", "fake/7.mp4"):
+            touch(tmp_path, f"{split}/{file}")
+    [note] = read_format("folder", tmp_path).notes
+    assert note.startswith("sub-folders of 2 names are in more than one split (ann, bob, …)")
+
+
 def test_source_is_the_sub_folder_or_the_name_and_stays_whole(tmp_path):
     for k in range(8):
         touch(

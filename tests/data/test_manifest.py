@@ -83,6 +83,10 @@ def test_absolute_path_of_a_file_outside_the_root_stays_that_file(tmp_path):
         ({"split": ["train", "dev"]}, r"split is none of.*D/1\.mp4 \(dev\)"),
         ({"kind": ["video", "film"]}, r"kind is none of.*D/1\.mp4 \(film\)"),
         ({"path": ["a.mp4", "a.txt"]}, r"kind is none of.*D/a\.txt \(missing\)"),
+        ({"path": ["a.mp4", "../../etc/b.mp4"]}, r"path leads out of its root.*1 row: D/\.\./\.\./etc/b\.mp4"),
+        ({"path": ["a.mp4", "x\\..\\..\\b.mp4"]}, r"path leads out of its root.*1 row: D/\.\./b\.mp4"),
+        ({"fake_periods": ["[]", "nonsense"]}, r"fake_periods is no JSON.*1 row: D/1\.mp4 \(nonsense\)"),
+        ({"fake_periods": ["[[0.5, 1], [2,3.25]]", "[[0.5]]"]}, r"fake_periods is no JSON.*D/1\.mp4"),
         ({"split": ["train", "test"], "source": ["s", "s"]}, r"source in more.*s in test and train"),
         ({"split": ["train", "val"], "subject": ["a+b", "c+b"]}, r"subject in more.*: b in train and val"),
     ],
@@ -117,8 +121,14 @@ def test_labels_that_are_no_numbers_and_tables_without_paths_are_refused(tmp_pat
     (tmp_path / "bad.parquet").write_bytes(b"nothing")
     with pytest.raises(DataError, match="cannot be read as a manifest"):
         Manifest.read(tmp_path / "bad.parquet")
+    (tmp_path / "long.csv").write_text("path,label\na.mp4,0,x\nb.mp4,1,y\n")
+    with pytest.raises(DataError, match="more fields than its header"):
+        Manifest.read(tmp_path / "long.csv")
+    (tmp_path / "two.csv").write_text("path,label,label\na.mp4,0,1\n")
+    with pytest.raises(DataError, match="has the column label twice"):
+        Manifest.read(tmp_path / "two.csv")
     (tmp_path / "empty.csv").write_bytes(b"")
-    with pytest.raises(DataError, match="cannot be read as a manifest"):
+    with pytest.raises(DataError, match="empty.csv cannot be read as CSV"):
         Manifest.read(tmp_path / "empty.csv")
 
 
@@ -144,6 +154,22 @@ def test_missing_files_are_reported_and_left_out(tmp_path):
     assert said == ["2 of 4 files listed in mine are not there and are skipped: 1.mp4, 3.mp4"]
     said.clear()
     assert len(manifest.where("path == '0.mp4'").existing(said.append)) == 1 and not said
+
+
+def test_folders_that_cannot_be_looked_into(tmp_path, monkeypatch):
+    (tmp_path / "0.mp4").touch()
+    (tmp_path / "1.mp4").symlink_to("1.mp4")
+    (tmp_path / "loop").symlink_to("loop")
+    paths = ["0.mp4", "1.mp4", "loop/2.mp4", "x" * 300 + "/3.mp4"]
+    manifest = Manifest(table(path=paths), root=tmp_path)
+    assert manifest.missing_files().table["path"].tolist() == paths[1:]
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(DataError, match="cannot be listed .Permission denied.: check its permissions"):
+        manifest.missing_files()
 
 
 def test_join_finds_leaks_between_manifests(tmp_path):

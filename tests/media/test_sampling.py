@@ -109,7 +109,7 @@ def test_frames_are_counted_without_decoding(tmp_path, media, vfr):
             "sampling_step is 0: it must be a whole number from 1 on",
         ),
         ({"sampling": "every", "sampling_step": 2.5}, "sampling_step is 2.5: it must be a whole number"),
-        ({"sampling_interval_s": 0}, "sampling_interval_s is 0: it must be positive"),
+        ({"sampling_interval_s": 0}, "sampling_interval_s is 0: it must be a positive"),
         ({"sampling": "uniform", "sampling_frames": 64}, "sampling_frames is 64 but max_crops is 48: raise"),
         ({"crop_policy": "loose"}, "crop_policy is 'loose': it must be scale or tight"),
         ({"mouth_region": "nose"}, "mouth_region is 'nose': it must be mouth or face"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 
 from avdetect.data.formats import (
@@ -70,7 +72,8 @@ def detect_format(root: str | Path) -> str:
     Raises DataError with the accepted ones where none fits, and with their names where several do.
     """
     root = _existing(root)
-    found = [f.name for f in _FORMATS.values() if f.detect(root)]
+    with _reading(root):
+        found = [f.name for f in _FORMATS.values() if f.detect(root)]
     if not found:
         raise DataError(f"{root} has none of the layouts that are read. Accepted:\n{describe_formats()}")
     special = [name for name in found if name not in (*_FIRST, *_LAST)]
@@ -97,8 +100,36 @@ def read_format(name: str, root: str | Path, seed: int = 0, check: bool = True) 
             if near
             else f"unknown dataset format {name!r}: {hint}"
         )
-    manifest = _FORMATS[name].read(root, seed)
+    with _reading(root):
+        manifest = _FORMATS[name].read(root, seed)
+    if name != table.FORMAT.name:
+        manifest.notes += _outside(manifest, root)
     return manifest.check() if check else manifest
+
+
+@contextlib.contextmanager
+def _reading(root: Path) -> Iterator[None]:
+    """What the system refuses while a dataset is read, as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or root
+        raise DataError(
+            f"{place} cannot be read ({error.strerror or error}): check it and its permissions"
+        ) from error
+    except UnicodeEncodeError as error:  # of a file's name: tables hold text that is UTF-8
+        raise DataError(f"{root} holds the name {error.object!r}, which is no UTF-8: rename it") from error
+
+
+def _outside(manifest: Manifest, root: Path) -> list[str]:
+    """A sentence about files that an index names by an absolute path elsewhere than below the dataset."""
+    here = str(root.resolve())
+    paths = manifest.table.loc[~manifest.table["root"].str.startswith(here), "path"]
+    if paths.empty:
+        return []
+    return [
+        f"the index names {len(paths)} files outside of {root}, as /{paths.iloc[0]}: they are read from there"
+    ]
 
 
 def _existing(root: str | Path) -> Path:

@@ -28,6 +28,7 @@ import pandas as pd
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.formats.official import carve_validation, confine_groups
 from avdetect.data.manifest import Manifest
+from avdetect.data.textfiles import read_table
 from avdetect.errors import DataError
 
 DATASET = "AI-Face"
@@ -80,10 +81,7 @@ def _split_of(file: Path) -> str | None:
 
 
 def _table(file: Path, root: Path) -> pd.DataFrame:
-    try:
-        raw = pd.read_csv(file, dtype="string", skipinitialspace=True, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' parse errors, and text that is no UTF-8
-        raise DataError(f"{file} cannot be read as CSV ({error}): download it again") from error
+    raw = read_table(file, dtype="string", skipinitialspace=True)
     raw = raw.apply(lambda column: column.str.strip().str.replace(r"\.0$", "", regex=True))
     table = raw.rename(columns=_renamed(list(raw)))
     table = table[~table["path"].str.lower().isin(ALIASES["path"])]  # joined files repeat the header

@@ -8,13 +8,13 @@ A line is `speaker utterance - attack key`, key `bonafide` or `spoof`.
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import pandas as pd
 
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.manifest import Manifest, class_counts
+from avdetect.data.textfiles import read_lines
 from avdetect.errors import DataError
 
 DATASET = "ASVspoof2019 LA"
@@ -39,17 +39,13 @@ def _protocol(root: Path, part: str) -> tuple[Path, str] | None:
 
 
 def _lines(file: Path) -> pd.DataFrame:
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else open(file, encoding="utf-8")
     rows = []
-    with opened:
-        for number, line in enumerate(opened, start=1):
-            fields = line.split()
-            if not fields:
-                continue
-            if len(fields) != 5 or fields[4] not in ("bonafide", "spoof"):
-                expected = "`speaker utterance - attack bonafide|spoof`"
-                raise DataError(f"{file} line {number}: expected {expected}, found {line.strip()!r}")
-            rows.append(fields)
+    for number, line in read_lines(file):
+        fields = line.split()
+        if len(fields) != 5 or fields[4] not in ("bonafide", "spoof"):
+            expected = "`speaker utterance - attack bonafide|spoof`"
+            raise DataError(f"{file} line {number}: expected {expected}, found {line!r}")
+        rows.append(fields)
     return pd.DataFrame(rows, columns=["subject", "utterance", "environment", "method", "key"])
 
 

@@ -15,7 +15,6 @@ Without the keys the trials of the list have no labels.
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import pandas as pd
 
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.manifest import Manifest, class_counts
+from avdetect.data.textfiles import read_lines
 from avdetect.errors import DataError
 
 METADATA = "trial_metadata.txt"
@@ -82,8 +82,7 @@ def _keys(root: Path, track: Track) -> Path | None:
     )  # fmt: skip
     found = _first_file([root.joinpath(*parts, METADATA) for parts in below])
     if found is None and (file := _first_file([root / METADATA, root / "CM" / METADATA])) is not None:
-        with _opened(file) as lines:
-            fields = lines.readline().split()
+        fields = next(read_lines(file), (0, ""))[1].split()
         return file if len(fields) > 1 and fields[1].startswith(f"{track.name}_E_") else None
     return found
 
@@ -95,30 +94,21 @@ def _trial_list(root: Path, track: Track) -> Path | None:
     return _first_file([place for folder in folders for place in (folder / name, folder / protocols / name)])
 
 
-def _opened(file: Path):
-    if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8")
-    return open(file, encoding="utf-8")
-
-
 def _fields(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     rows = []
-    with _opened(file) as lines:
-        for number, line in enumerate(lines, start=1):
-            fields = line.split()
-            if not fields:
-                continue
-            row = dict(zip(columns, fields, strict=False))
-            if (
-                len(fields) != len(columns)
-                or row.get("key", "spoof") not in ("bonafide", "spoof")
-                or row.get("phase", "eval") not in PHASES
-            ):
-                expected = f"`{' '.join(columns)}` with bonafide|spoof and {'|'.join(PHASES)}"
-                if "key" not in columns:
-                    expected = "an utterance alone"
-                raise DataError(f"{file} line {number}: expected {expected}, found {line.strip()!r}")
-            rows.append(fields)
+    for number, line in read_lines(file):
+        fields = line.split()
+        row = dict(zip(columns, fields, strict=False))
+        if (
+            len(fields) != len(columns)
+            or row.get("key", "spoof") not in ("bonafide", "spoof")
+            or row.get("phase", "eval") not in PHASES
+        ):
+            expected = f"`{' '.join(columns)}` with bonafide|spoof and {'|'.join(PHASES)}"
+            if "key" not in columns:
+                expected = "an utterance alone"
+            raise DataError(f"{file} line {number}: expected {expected}, found {line!r}")
+        rows.append(fields)
     return pd.DataFrame(rows, columns=list(columns), dtype="string")
 
 

@@ -12,17 +12,17 @@ publisher's own loader looks for `both-modified` where the data say `both_modifi
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from avdetect.data.formats.base import DatasetFormat
-from avdetect.data.formats.lavdf import load_entries, periods_json
+from avdetect.data.formats.base import DatasetFormat, walk_error
+from avdetect.data.formats.lavdf import check_names, load_entries, periods_json
 from avdetect.data.formats.official import confine_groups
 from avdetect.data.manifest import Manifest
+from avdetect.data.textfiles import read_json, read_lines
 from avdetect.errors import DataError
 
 DATASET = "AV-Deepfake1M"
@@ -46,7 +46,7 @@ def _index(root: Path, split: str) -> Path | None:
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=walk_error):
         folders.sort()
         yield from (Path(parent) / name for name in sorted(files) if name.endswith(".json"))
 
@@ -57,14 +57,13 @@ def _entries(index: Path) -> Iterator[tuple[Path, dict]]:
         yield from ((index, entry) for entry in load_entries(index, NEEDED))
         return
     for file in _json_files(index):
-        try:
-            entry = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{file} is not valid JSON ({error}): download it again") from error
-        if not isinstance(entry, dict) or "modify_type" not in entry:
+        entry = read_json(file, dict)
+        if "modify_type" not in entry:
             raise DataError(f"{file} has no modify_type: it is no metadata of AV-Deepfake1M")
         name = file.relative_to(index).with_suffix(".mp4").as_posix()
-        yield file, {"file": name, **entry}
+        entry = {"file": name, **entry}
+        check_names(entry, file)
+        yield file, entry
 
 
 def _identity(file: str, original: str | None) -> dict:
@@ -107,7 +106,7 @@ def _test_rows(root: Path) -> list[dict]:
         file = root / f"{folder}_files.txt"
         if not file.is_file():
             continue
-        names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line for _, line in read_lines(file)]
         rows += [
             {"path": f"{folder}/{name}", "file": name, "split": "test", **_identity(name, None)}
             for name in (name.removeprefix(f"{folder}/") for name in names)
@@ -143,7 +142,7 @@ def _detect(root: Path) -> bool:
         index = _index(root, split)
         file = index if index is None or index.is_file() else next(_json_files(index), None)
         if file is not None:
-            with open(file, encoding="utf-8", errors="replace") as opened:
+            with open(file, encoding="utf-8-sig", errors="replace") as opened:
                 if '"modify_type"' in opened.read(65_536):
                     return True
     return any((root / f"{name}_files.txt").is_file() and (root / name).is_dir() for name in TEST_LISTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,3 +23,19 @@ class DatasetFormat:
     accepts: str
     detect: Callable[[Path], bool]
     read: Callable[[Path, int], Manifest]
+
+
+def folders_in(parent: Path) -> list[Path]:
+    """Folders in `parent`, not the hidden ones; a part may have thousands of files, none is looked at singly."""
+    with os.scandir(parent) as entries:
+        return sorted(Path(e.path) for e in entries if _is_folder(e) and not e.name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """As `entry.is_dir()`, which raises for a link to itself."""
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+def walk_error(error: OSError) -> None:
+    """For `os.walk(…, onerror=)`, which else leaves out a folder that it may not list."""
+    raise error

@@ -20,6 +20,7 @@ from avdetect.data.carving import carve_by_people
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.formats.official import confine_groups
 from avdetect.data.manifest import Manifest
+from avdetect.data.textfiles import read_lines
 from avdetect.errors import DataError
 
 LIST = "List_of_testing_videos.txt"
@@ -39,12 +40,10 @@ TEST_COUNTS = {"v2": (178, 340)}
 def _listed(file: Path) -> dict[tuple[str, str], int]:
     """(folder, name) -> label, 1 = fake, of the test list."""
     listed: dict[tuple[str, str], int] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not line.strip():
-            continue
-        found = LINE.fullmatch(line.strip())
+    for number, line in read_lines(file):
+        found = LINE.fullmatch(line)
         if found is None or found[2].lower() not in FOLDERS:
-            raise DataError(f"{file} line {number}: expected `1 Celeb-real/NAME.mp4`, found {line.strip()!r}")
+            raise DataError(f"{file} line {number}: expected `1 Celeb-real/NAME.mp4`, found {line!r}")
         label = 1 - int(found[1])  # the list's 1 is real: turned here, and nowhere else
         key = (found[2].lower(), found[3])
         if label != FOLDERS[key[0]][1]:

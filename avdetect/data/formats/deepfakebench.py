@@ -16,7 +16,6 @@ and val a training video, and val is carved from train where that leaves none.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ import pandas as pd
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.formats.official import carve_validation, confine_groups
 from avdetect.data.manifest import Manifest
+from avdetect.data.textfiles import read_json
 from avdetect.errors import DataError
 
 FFPP, DFD = "FaceForensics++", "DeepFakeDetection"
@@ -59,6 +59,9 @@ RGB = (".", "rgb", "datasets", "datasets/rgb")
 LMDB = (".", "lmdb", "datasets", "datasets/lmdb")
 HEAD = re.compile(r'\s*\{\s*"[^"]+"\s*:\s*\{\s*"([^"]+)"\s*:\s*\{\s*"(?:train|val|test)"\s*:\s*\{')
 TOPS = {name for name, _, _ in LABELS.values()}
+# what subjects and sources begin with where the data set has a reader of its own, so that a copy in this layout
+# is known for the same recordings when manifests are joined
+TAGS = {FFPP: "ffpp", DFD: "dfd", "Celeb-DF-v1": "celebdf", "Celeb-DF-v2": "celebdf"}
 # name of a video in each data set: the people in it, and for fakes what ties it to the genuine recording
 NAMES = {
     FFPP: re.compile(r"(?P<a>\d{3})(?:_(?P<b>\d{3}))?"),
@@ -85,19 +88,15 @@ def _videos(file: Path) -> Iterator[tuple[str, str, str | None, str, dict]]:
 
     (DFDC.json has `label` and `frames` of one video where the videos of val should be.)
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise DataError(f"{file} is not valid JSON ({error}): download it again") from error
-    for labels in content.values():
-        for label, splits in labels.items():
+    for labels in read_json(file, dict).values():
+        for label, splits in _level(labels, file).items():
             if label not in LABELS:
                 raise DataError(
                     f"{file}: the label {label!r} is none of {', '.join(LABELS)}, so nothing tells whether it is "
                     "real or fake: rename it"
                 )
             for split in SPLITS:
-                for name, entry in splits.get(split, {}).items():
+                for name, entry in _level(_level(splits, file).get(split, {}), file).items():
                     if not isinstance(entry, dict):
                         continue
                     if "frames" in entry:
@@ -105,6 +104,12 @@ def _videos(file: Path) -> Iterator[tuple[str, str, str | None, str, dict]]:
                         continue
                     for inner, video in entry.items():
                         yield label, split, name, inner, video
+
+
+def _level(entries: object, file: Path) -> dict:
+    if not isinstance(entries, dict):
+        raise DataError(f"{file}: expected labels, splits and videos as objects, found {str(entries)[:40]!r}")
+    return entries
 
 
 def _frame_folder(frames: list[str]) -> str:
@@ -116,10 +121,10 @@ def _frame_folder(frames: list[str]) -> str:
 
 def _people(dataset: str, name: str) -> tuple[str | None, str]:
     """Subject and source of a video: what its name tells; a fake has its genuine recording as source."""
-    tag = re.sub(r"\W", "", dataset).lower()
+    tag = TAGS.get(dataset) or re.sub(r"\W", "", dataset).lower()
     found = NAMES[dataset].fullmatch(name) if dataset in NAMES else None
     if found is None:
-        return None, f"{tag}_{name}"
+        return None, f"{tag}_{name.removesuffix('_fake')}"  # UADFV: 0000 and 0000_fake
     parts = found.groupdict()
     people = [f"{tag}_{person}" for person in (parts["a"], parts["b"]) if person]
     return "+".join(people), "_".join(filter(None, (tag, parts["a"], parts.get("scene"))))
@@ -131,10 +136,12 @@ def _rows(files: list[Path]) -> tuple[pd.DataFrame, list[str]]:
     empty = 0
     for file in files:
         for label, split, compression, name, entry in _videos(file):
-            frames = entry.get("frames")
+            frames = entry.get("frames") if isinstance(entry, dict) else None
             if not frames:
                 empty += 1
                 continue
+            if not isinstance(frames, list) or not all(isinstance(frame, str) for frame in frames):
+                raise DataError(f"{file}: the frames of {name} are no list of names: download it again")
             dataset, fake, method = LABELS[label]
             path = _frame_folder(frames)
             subject, source = _people(dataset, name)

@@ -15,16 +15,15 @@ it.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from pathlib import Path
 
 import pandas as pd
 
-from avdetect.data.formats.base import DatasetFormat
+from avdetect.data.formats.base import DatasetFormat, folders_in
 from avdetect.data.manifest import Manifest
 from avdetect.data.splits import dfdc_split
+from avdetect.data.textfiles import read_json, read_table
 from avdetect.errors import DataError
 
 DATASET = "DFDC"
@@ -38,19 +37,13 @@ def _index_files(root: Path) -> list[Path]:
     """Index files in the root and two levels below; of two in one folder metadata.json, which says more."""
     if not root.is_dir():
         return []
-    below = _folders(root)
-    folders = [root, *below, *(folder for parent in below for folder in _folders(parent))]
+    below = folders_in(root)
+    folders = [root, *below, *(folder for parent in below for folder in folders_in(parent))]
     found = []
     for folder in folders:
         files = [folder / name for name in ("metadata.json", "labels.csv") if (folder / name).is_file()]
         found += files[:1]
     return found
-
-
-def _folders(parent: Path) -> list[Path]:
-    """Folders in `parent`, not the hidden ones; a part has thousands of files, none is looked at singly."""
-    with os.scandir(parent) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
 def _schema(file: Path) -> str:
@@ -67,10 +60,7 @@ def _schema(file: Path) -> str:
 
 
 def _load_json(file: Path) -> dict[str, dict]:
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # also covers text that is no UTF-8
-        raise DataError(f"{file} is not valid JSON ({error}): download it again") from error
+    entries = read_json(file, dict)
     wrong = [name for name, entry in entries.items() if not isinstance(entry, dict)]
     if wrong:
         raise DataError(f"{file}: the entry {wrong[0]!r} is no object with label or is_fake")
@@ -84,8 +74,10 @@ def _train_rows(file: Path, root: Path) -> list[dict]:
         if entry.get("label") not in ("REAL", "FAKE"):
             raise DataError(f"{file}: {name} has the label {entry.get('label')!r}, expected REAL or FAKE")
         origin = entry.get("original") if entry["label"] == "FAKE" else None
+        if not isinstance(origin, (str, type(None))):
+            raise DataError(f"{file}: {name} has the original {origin!r}, expected the name of a file")
         rows.append({
-            "path": (file.parent / name).relative_to(root).as_posix(),
+            "path": _below(root, file.parent, name),
             "label": int(entry["label"] == "FAKE"),
             "source": f"dfdc_{Path(origin or name).stem}",
             "part": int(part.group(1)) if part else pd.NA,
@@ -95,7 +87,7 @@ def _train_rows(file: Path, root: Path) -> list[dict]:
 
 def _test_rows(file: Path, root: Path) -> list[dict]:
     if file.name == "labels.csv":
-        table = pd.read_csv(file, dtype=str, skipinitialspace=True)
+        table = read_table(file, dtype=str, skipinitialspace=True)
         entries = {r.filename: {"is_fake": r.label} for r in table.itertuples()}
         if len(entries) < len(table):
             raise DataError(f"{file} lists {len(table) - len(entries)} file names twice")
@@ -110,11 +102,17 @@ def _test_rows(file: Path, root: Path) -> list[dict]:
             )
         applied = [a for group in (entry.get("augmentations") or {}).values() for a in group]
         rows.append({
-            "path": (folder / name).relative_to(root).as_posix(), "label": int(entry["is_fake"]),
+            "path": _below(root, folder, name), "label": int(entry["is_fake"]),
             "split": "test",
             "source": f"dfdc_{Path(name).stem}", "quality": "+".join(sorted(applied)) or pd.NA,
         })  # fmt: skip
     return rows
+
+
+def _below(root: Path, folder: Path, name: str) -> str:
+    """Path of a listed file relative to `root`, whatever its name begins with."""
+    place = folder.relative_to(root).as_posix()
+    return name if place == "." else f"{place}/{name}"
 
 
 def _video_folder(folder: Path, entries: dict[str, dict]) -> Path:
@@ -133,7 +131,7 @@ def _unlabelled_rows(root: Path, listed: set[str]) -> list[dict]:
 
 def _add_truth(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     """Join the demo set's truth per modality (path, label, visual_label, …); it must fit exactly."""
-    truth = pd.read_csv(file)
+    truth = read_table(file)
     if not {"path", "label"} <= set(truth):
         raise DataError(
             f"{file} needs the columns path and label, has {', '.join(truth)}: make the demo set again"

@@ -11,7 +11,6 @@ from train by people.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +20,7 @@ from avdetect.data.carving import carve_by_people
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.formats.official import confine_groups
 from avdetect.data.manifest import Manifest, class_counts
+from avdetect.data.textfiles import read_json
 from avdetect.errors import DataError
 
 DATASET = "DFDC preview"
@@ -32,12 +32,9 @@ GENUINE, FAKE = 1_131, 4_119
 
 def _entries(root: Path) -> dict[str, dict]:
     file = root / INDEX
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{root} has no {INDEX} of the DFDC preview: expected {FORMAT.accepts}") from error
-    except ValueError as error:  # also covers text that is no UTF-8
-        raise DataError(f"{file} is not valid JSON ({error}): download it again") from error
+    if not file.is_file():
+        raise DataError(f"{root} has no {INDEX} of the DFDC preview: expected {FORMAT.accepts}")
+    entries = read_json(file, dict)
     for name, entry in entries.items():
         if not isinstance(entry, dict) or entry.get("label") not in LABELS:
             raise DataError(f"{file}: {name} has no label real or fake")
@@ -75,7 +72,8 @@ def read(root: Path, seed: int = 0) -> Manifest:
     rows = []
     for name, entry in entries.items():
         top, _, rest = name.partition("/")
-        rows.append({"path": f"{top}/videos/{rest}" if below[top] else name, **_row(name, entry)})
+        inserted = below[top] and not rest.startswith("videos/")
+        rows.append({"path": f"{top}/videos/{rest}" if inserted else name, **_row(name, entry)})
     table = pd.DataFrame(rows).assign(kind="video", dataset=DATASET)
     table["visual_label"], table["audio_label"] = table["label"], pd.NA
     counts = class_counts(table["label"])
@@ -98,7 +96,7 @@ def _detect(root: Path) -> bool:
     file = root / INDEX
     if not file.is_file():
         return False
-    with open(file, encoding="utf-8", errors="replace") as opened:
+    with open(file, encoding="utf-8-sig", errors="replace") as opened:
         head = opened.read(4096)
     return re.match(rf'\s*\{{\s*"(method_[A-Z]|{ORIGINALS})/[^"]+\.mp4"\s*:\s*\{{', head) is not None
 

@@ -11,7 +11,6 @@ the video 004 with the face (or expression) of 982. A DFD video is `24__SCENE.mp
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pandas as pd
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.manifest import Manifest
 from avdetect.data.splits import split_by_source
+from avdetect.data.textfiles import read_json
 from avdetect.errors import DataError
 
 DATASET, DFD = "FaceForensics++", "DeepFakeDetection"
@@ -71,10 +71,7 @@ def _official_pairs(root: Path) -> dict[str, list[tuple[str, str]]] | None:
 
 
 def _pairs(file: Path) -> list[tuple[str, str]]:
-    try:
-        listed = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is not valid JSON ({error}): download it again") from error
+    listed = read_json(file, object)
     right = isinstance(listed, list) and all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
         for pair in listed

@@ -16,6 +16,7 @@ import pandas as pd
 
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.manifest import KIND_OF_SUFFIX, Manifest, class_counts
+from avdetect.data.textfiles import read_table
 from avdetect.errors import DataError
 
 DATASET = "140k Real and Fake Faces"
@@ -47,7 +48,7 @@ def _csv(root: Path, part: str) -> Path | None:
 
 
 def _indexed(file: Path) -> pd.DataFrame:
-    raw = pd.read_csv(file, dtype="string")
+    raw = read_table(file, dtype="string")
     wrong = raw[(raw["label"] + raw["label_str"]).isin(["1real", "0fake"]).eq(False).fillna(True)]
     if len(wrong):
         row = wrong.iloc[0]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from avdetect.data.formats.base import DatasetFormat
+from avdetect.data.formats.base import DatasetFormat, folders_in, walk_error
 from avdetect.data.formats.official import carve_validation
 from avdetect.data.manifest import KIND_OF_SUFFIX, Manifest
 from avdetect.data.splits import FRACTIONS, split_by_source
@@ -42,22 +42,17 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 
-def _folders(parent: Path) -> list[Path]:
-    with os.scandir(parent) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
 def _class_folders(root: Path) -> list[tuple[Path, int, str | None]]:
     """Folder, label and split (where given) of every class folder; a split level below is taken apart."""
     found = []
-    for parent, split in [(root, None), *((f, SPLITS.get(_plain(f.name))) for f in _folders(root))]:
+    for parent, split in [(root, None), *((f, SPLITS.get(_plain(f.name))) for f in folders_in(root))]:
         if parent != root and split is None:
             continue
-        for folder in _folders(parent):
+        for folder in folders_in(parent):
             label = LABELS.get(_plain(folder.name))
             if label is None:
                 continue
-            below = [(f, SPLITS.get(_plain(f.name))) for f in _folders(folder)] if split is None else []
+            below = [(f, SPLITS.get(_plain(f.name))) for f in folders_in(folder)] if split is None else []
             parts = [(f, label, inner) for f, inner in below if inner]
             # Files beside split folders would belong to no split: then the names are no splits.
             found += parts if parts and len(parts) == len(below) else [(folder, label, split)]
@@ -65,7 +60,7 @@ def _class_folders(root: Path) -> list[tuple[Path, int, str | None]]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=walk_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
 
@@ -103,9 +98,24 @@ def read(root: Path, seed: int = 0) -> Manifest:
         shares = ", ".join(f"{share:.0%} {name}" for name, share in FRACTIONS.items())
         notes.append(f"the tree has no split: drawn by source ({shares}; seed {seed})")
     else:
+        notes += _shared_folders(table)
         table["split"], carved = carve_validation(table, seed)
         notes += [carved] if carved else []
     return Manifest(table, root=root, name=root.resolve().name, notes=notes)
+
+
+def _shared_folders(table: pd.DataFrame) -> list[str]:
+    """A sentence about sub-folders of one name in several splits: of persons or recordings they would be leaks."""
+    names = table["source"].str.partition("/")[2]
+    names = names[names != [Path(path).stem for path in table["path"]]]
+    splits = table["split"].groupby(names).nunique()
+    shared = splits.index[splits > 1].tolist()
+    if not shared:
+        return []
+    return [
+        f"sub-folders of {len(shared)} names are in more than one split ({', '.join(shared[:3])}, …): if each is a "
+        "person or a recording, the split leaks"
+    ]
 
 
 def _detect(root: Path) -> bool:

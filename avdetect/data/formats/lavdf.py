@@ -20,6 +20,7 @@ import pandas as pd
 from avdetect.data.formats.base import DatasetFormat
 from avdetect.data.formats.official import confine_groups
 from avdetect.data.manifest import Manifest
+from avdetect.data.textfiles import read_json
 from avdetect.errors import DataError
 
 DATASET = "LAV-DF"
@@ -33,7 +34,7 @@ HEAD = 65_536  # characters in which the first entry ends; transcripts come befo
 def _index(root: Path) -> Path | None:
     for file in (root / name for name in NAMES):
         if file.is_file():
-            with open(file, encoding="utf-8", errors="replace") as opened:
+            with open(file, encoding="utf-8-sig", errors="replace") as opened:
                 head = opened.read(HEAD)
             if re.match(r"\s*\[\s*\{", head) and '"modify_video"' in head:
                 return file
@@ -42,17 +43,21 @@ def _index(root: Path) -> Path | None:
 
 def load_entries(file: Path, needed: tuple[str, ...]) -> list[dict]:
     """Entries of a JSON list of objects; DataError where it is none or one of them lacks a key."""
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # also covers text that is no UTF-8
-        raise DataError(f"{file} is not valid JSON ({error}): download it again") from error
-    if not isinstance(entries, list):
-        raise DataError(f"{file} is no list of clips")
+    entries = read_json(file, list)
     for number, entry in enumerate(entries):
         lacking = [key for key in needed if key not in entry] if isinstance(entry, dict) else list(needed)
         if lacking:
             raise DataError(f"{file}: entry {number} lacks {', '.join(lacking)}")
+        check_names(entry, file)
     return entries
+
+
+def check_names(entry: dict, file: Path) -> None:
+    """Raise DataError unless `file` is a name, and `original` is one or nothing."""
+    good = isinstance(entry["file"], str) and isinstance(entry.get("original"), (str, type(None)))
+    if not (good and entry["file"]):
+        named = f"file {entry['file']!r} and original {entry.get('original')!r}"
+        raise DataError(f"{file}: an entry has {named}, expected names of files")
 
 
 def periods_json(periods: object, file: Path, name: str) -> str:

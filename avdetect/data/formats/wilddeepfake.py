@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from avdetect.data.formats.base import DatasetFormat
+from avdetect.data.formats.base import DatasetFormat, walk_error
 from avdetect.data.manifest import Manifest, class_counts
 from avdetect.data.splits import split_by_source
 from avdetect.errors import DataError, MediaError
@@ -51,7 +51,7 @@ def _sequences(folder: Path) -> Iterator[tuple[str, str]]:
     for name in names:
         archive = ARCHIVE.fullmatch(name)
         if name in unpacked:
-            for parent, folders, files in os.walk(folder / name):
+            for parent, folders, files in os.walk(folder / name, onerror=walk_error):
                 folders.sort()
                 if any(is_frame(file) for file in files):
                     yield Path(parent).relative_to(folder).as_posix(), name
