@@ -191,5 +191,6 @@ def load_from_hub(folder_or_repo: str | Path, **options: Any) -> Encoder:
             f"{folder_or_repo} is neither a folder of save_pretrained nor a repository of the Hub that can be"
             f" reached ({reason})."
         ) from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError, AttributeError) as error:
+        # AttributeError: huggingface_hub takes it for an object, whatever it holds
         raise WeightsError(f"{constants.CONFIG_NAME} of {folder_or_repo} is damaged ({error}).") from error

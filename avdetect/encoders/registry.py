@@ -60,16 +60,49 @@ def create_encoder(name: str, weights: str | Path | None = None, **settings: Any
     do not fit or are not in the cache.
     """
     if weights is not None:
-        if isinstance(weights, Path) or weights.endswith(".safetensors") or Path(weights).is_file():
-            return load_encoder(weights, name, settings or None)
+        if _means_file(weights):
+            return load_encoder(weights, name, settings)
         return _create_published(name, weights, settings)
+    return _build(name, settings)
+
+
+def _build(name: str, settings: Mapping[str, Any]) -> "Encoder":
+    """The network of a name with random weights."""
+    from avdetect.transforms.settings import check_settings  # with torch, which listing does without
+
     entry = _entry(name)
     module, _, attribute = entry.target.partition(":")
     cls = getattr(import_module(f"avdetect.encoders.{module}"), attribute)
-    known = [key for key in inspect.signature(cls).parameters if key != "name"]
-    if unknown := sorted(set(settings) - set(known)):
-        raise ConfigError(f"{name} has no setting {', '.join(unknown)}; it knows {', '.join(known)}.")
-    return cls(name=name, **{**entry.preset, **settings})
+    parameters = inspect.signature(cls).parameters
+    check_settings(name, settings, {key: p.annotation for key, p in parameters.items() if key != "name"})
+    if negative := [key for key, value in settings.items() if _least(value) < 0]:
+        raise ConfigError(
+            f"{name} has the setting {negative[0]} {settings[negative[0]]!r}: it cannot be negative."
+        )
+    try:
+        return cls(name=name, **{**entry.preset, **settings})
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if not settings:
+            raise
+        given = ", ".join(f"{key} {value!r}" for key, value in settings.items())
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(f"{name} cannot be made with {given}: {reason}.") from error
+
+
+def _least(value: Any) -> float:
+    """The smallest number in a setting; 0 where there is none."""
+    numbers = value if isinstance(value, list | tuple) else [value]
+    return min((number for number in numbers if isinstance(number, int | float)), default=0)
+
+
+def _means_file(weights: str | Path) -> bool:
+    """Whether `weights` is a path, be the file there or not, rather than a name of the catalogue."""
+    if not isinstance(weights, str | Path):
+        raise ConfigError(
+            f"weights is {weights!r}: it must be a path, or a name that `avdetect weights list` shows."
+        )
+    path = Path(weights)
+    return isinstance(weights, Path) or len(path.parts) > 1 or path.suffix == ".safetensors" or path.is_file()
 
 
 def _create_published(name: str, weights: str, settings: Mapping[str, Any]) -> "Encoder":
@@ -144,21 +177,29 @@ def load_encoder(
 ) -> "Encoder":
     """The encoder that `save_encoder` wrote, in evaluation mode.
 
-    name: what the file is expected to hold; settings: in place of those in the file. Raises `WeightsError`
-    where the file holds another encoder, or weights that do not fit the settings.
+    name: what the file is expected to hold; settings: in place of the file's of the same names, also in the
+    preprocessing. Raises `WeightsError` where the file holds another encoder, or weights that do not fit the
+    settings, or is damaged.
     """
     from avdetect.weights import load_strict, read_metadata, read_state
 
     state, metadata = read_state(path), read_metadata(path) if Path(path).suffix == ".safetensors" else {}
-    if "name" not in metadata:
+    if not {"name", "settings", "preprocess"} <= set(metadata):
         raise WeightsError(
             f"{path} was not written by this package's save_encoder; "
             "a published checkpoint is read by the load_published method of its encoder."
         )
     if name is not None and metadata["name"] != name:
         raise WeightsError(f"{path} holds weights of {metadata['name']}, not of {name}.")
-    stored = metadata["settings"] if settings is None else settings
-    encoder = create_encoder(metadata["name"], **stored)
+    try:
+        stored = metadata["settings"]
+        differing = {key: value for key, value in (settings or {}).items() if value != stored.get(key)}
+        encoder = _build(metadata["name"], {**stored, **differing})
+        # an input of another size is wanted: what the file says of it does not hold
+        changed = {key: value for key, value in encoder.preprocess.to_dict().items() if key in differing}
+        preprocess = type(encoder.preprocess).from_dict({**metadata["preprocess"], **changed})
+    except (AttributeError, TypeError) as error:
+        raise WeightsError(f"The metadata of {path} is damaged ({error}); fetch or save it again.") from error
     load_strict(encoder, state, str(path))
-    encoder.preprocess = type(encoder.preprocess).from_dict(metadata["preprocess"])
+    encoder.preprocess = preprocess
     return encoder.eval()

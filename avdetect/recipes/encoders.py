@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from avdetect.data import PreparedSet
 from avdetect.encoders import Encoder, create_encoder
 from avdetect.errors import ConfigError
@@ -26,11 +28,26 @@ def start_encoder(config: dict[str, Any]) -> Encoder:
         raise ConfigError(
             f"{config['name']} has both weights and published: one file can be started from, set the other to null"
         )
-    encoder = create_encoder(config["name"], weights=config["weights"], **config["settings"])
+    settings = config["settings"]
+    if misplaced := sorted({"name", "weights", "published"} & set(settings)):
+        raise ConfigError(
+            f"settings of {config['name']} hold {misplaced[0]}, which stands beside settings, not in them"
+        )
+    encoder = create_encoder(config["name"], weights=config["weights"], **settings)
     if published is not None:
+        if not isinstance(published, str):
+            raise ConfigError(
+                f"published of {config['name']} is {published!r}: it must be the path of a file"
+            )
         encoder = encoder.load_published(published)
     own = config.get("preprocess")
     if own:
+        if fixed := sorted({"size", "mean", "std"} & set(own)):
+            # some networks compute with these themselves: changed here alone, the two would differ
+            raise ConfigError(
+                f"preprocess of {config['name']} sets {', '.join(fixed)}, which belong to the network: give "
+                "size in settings, and leave mean and std"
+            )
         encoder.preprocess = type(encoder.preprocess).from_dict({**encoder.preprocess.to_dict(), **own})
     return encoder
 
@@ -52,16 +69,36 @@ def fit_encoder(
     settings = fit_settings(train["fit"], seed)
     method = visual_method(train) if modality == "visual" else "supervised"
     result: dict[str, Any] = {}
+    task = encoder_task(modality, encoder, prepared, train, seed)
+    _try_out(encoder)
+    rate = getattr(encoder.preprocess, "sample_rate", prepared.settings.sample_rate)
+    if rate != prepared.settings.sample_rate:
+        raise ConfigError(
+            f"{encoder.name} takes sound at {rate} Hz, but clips are prepared at {prepared.settings.sample_rate} Hz: "
+            f"set clip.sample_rate={rate}"
+        )
     if method != "ucf":  # nothing else uses these parts
         settings = replace(settings, freeze=(*settings.freeze, *encoder.training_only))
     if method == "siamese" and settings.epochs > 0:
-        task = triplet_task(encoder, prepared, train, seed)
+        triplets = triplet_task(encoder, prepared, train, seed)
         first = fit_settings(train["triplet"]["fit"], seed)
         first = replace(first, freeze=(*first.freeze, *encoder.head_prefixes, *encoder.training_only))
-        result["triplet"] = fitted(fit(task, first, folders(task.name), history, say))
+        result["triplet"] = fitted(fit(triplets, first, folders(triplets.name), history, say))
         settings = replace(settings, freeze_features=True)
-    task = encoder_task(modality, encoder, prepared, train, seed)
     return fitted(fit(task, settings, folders(task.name), history, say)) | result
+
+
+def _try_out(encoder: Encoder) -> None:
+    """Raise ConfigError where a network cannot judge inputs of the size that its preprocessing makes."""
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            encoder.eval()(*encoder.example_inputs(1))
+    except (LookupError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(
+            f"{encoder.name} cannot judge inputs as its preprocessing makes them ({encoder.preprocess}): {reason}; "
+            "change the settings that give their size"
+        ) from error
 
 
 def fit_settings(values: dict[str, Any], seed: int) -> FitSettings:

@@ -17,11 +17,25 @@ from avdetect.training.tasks import SHIFTS
 from avdetect.training.ucf import UCFTask, UCFWeights
 from avdetect.transforms import AudioAugment, LipSyncAugment, VisualAugment
 
+_COMMON = {"batch", "batches_per_epoch", "loader_workers", "augment", "fit"}
+_OBJECTIVE = {"loss", "smoothing", "adversarial", "sampling", "pair_by_source"}
+TRAIN_KEYS = {
+    "visual": _COMMON | _OBJECTIVE | {"method", "triplet", "ucf", "crops_per_clip", "val_crops"},
+    "audio": _COMMON | _OBJECTIVE | {"window_s"},
+    "lipsync": _COMMON | {"frames"},
+}
+
 
 def encoder_task(
     modality: str, encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int
 ) -> Task:
-    """The task of one modality; `settings` as in configs/train. Raises DataError where a class is missing."""
+    """The task of one modality; `settings` as in configs/train.
+
+    Raises DataError where a class is missing, ConfigError for settings that the modality does not have.
+    """
+    if unknown := sorted(set(settings) - TRAIN_KEYS[modality]):
+        known = ", ".join(sorted(TRAIN_KEYS[modality]))
+        raise ConfigError(f"train.{modality} has no setting {', '.join(unknown)}; it knows {known}")
     return {"visual": _visual, "audio": _audio, "lipsync": _lipsync}[modality](
         encoder, prepared, settings, seed
     )
@@ -42,6 +56,10 @@ def visual_method(settings: dict[str, Any]) -> str:
     method = settings.get("method") or "supervised"
     if method not in ("supervised", "siamese", "ucf"):
         raise ConfigError(f"unknown train.visual.method {method!r}: use supervised, siamese or ucf")
+    if method == "siamese" and not settings.get("triplet"):
+        raise ConfigError(
+            "train.visual.method=siamese needs the figures of train.visual.triplet: add train=ispl_siamese"
+        )
     return method
 
 
@@ -125,6 +143,15 @@ def _loaders(
     train: PreparedRows, val: PreparedRows, settings: dict[str, Any], seed: int, balanced: bool = True
 ) -> tuple[DataLoader, DataLoader]:
     size, batches, workers = settings["batch"], settings["batches_per_epoch"], settings["loader_workers"]
+    for name, value, least in (
+        ("batch", size, 1),
+        ("batches_per_epoch", batches, 1),
+        ("loader_workers", workers, 0),
+    ):
+        if value is not None and not (isinstance(value, int) and value >= least):
+            raise ConfigError(
+                f"the training setting {name} is {value!r}: it must be a whole number, {least} or more"
+            )
     sampling = settings.get("sampling") or "balanced"
     if sampling not in ("balanced", "shuffled"):
         raise ConfigError(f"unknown sampling {sampling!r}: use balanced or shuffled")

@@ -63,6 +63,10 @@ class FitSettings(Settings):
             if value not in known:
                 raise ConfigError(f"unknown {name} {value!r}: use {', '.join(known[:-1])} or {known[-1]}")
         checks = {
+            "lr": (self.lr >= 0, "0 or more"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "warmup": (self.warmup >= 0, "0 or more"),
+            "patience": (self.patience >= 0, "0 or more"),
             "epochs": (self.epochs >= 0, "0 or more"),
             "betas": (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),

@@ -35,6 +35,16 @@ class AudioPreprocess(Settings):
     window_s: float = 4.0
     hop_s: float = 2.0
 
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "window_s", "hop_s"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ConfigError(f"the {name} of an audio input is {value!r}: it must be a positive number")
+        if round(min(self.window_s, self.hop_s) * self.sample_rate) < 1:
+            raise ConfigError(
+                f"an audio input has windows of {self.window_s} s every {self.hop_s} s: both must be a sample or more"
+            )
+
     @property
     def window_samples(self) -> int:
         """Samples of one window."""

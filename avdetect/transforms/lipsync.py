@@ -37,6 +37,12 @@ class LipSyncPreprocess(Settings):
     def __post_init__(self) -> None:
         if self.region not in ("mouth", "face"):
             raise ConfigError(f"lip-sync region is {self.region!r}: it must be mouth or face.")
+        for name in ("mouth_size", "grid_fps", "sample_rate"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ConfigError(
+                    f"the {name} of a lip-sync input is {value!r}: it must be a positive number"
+                )
 
     @property
     def clip_settings(self) -> dict[str, Any]:

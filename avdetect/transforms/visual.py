@@ -36,6 +36,16 @@ class VisualPreprocess(Settings):
     std: tuple[float, float, float] = IMAGENET_STD
     clahe: bool = False  # equalise the lightness of every crop (CLAHE, clip limit 2) before all else
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 1:
+            raise ConfigError(f"the size of a visual input is {self.size!r}: it must be 1 pixel or more")
+        numbers = [x for x in (*self.mean, *self.std) if isinstance(x, int | float) and math.isfinite(x)]
+        if len(self.mean) != 3 or len(self.std) != 3 or len(numbers) != 6 or min(self.std) <= 0:
+            raise ConfigError(
+                f"a visual input is normalised by mean {self.mean} and std {self.std}: both must be three numbers, "
+                "of red, green and blue, and those of std positive"
+            )
+
     def __call__(self, crops: np.ndarray) -> Tensor:
         """crops: uint8 (K, S, S, 3) RGB -> float32 (K, 3, size, size).
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -83,8 +84,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"The weights file {path} is damaged or holds more than tensors, and code in weights is never run"
             f" ({blocked}); save its plain state_dict instead."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).split("\n")[0][:200]
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+        reason = re.split(r"\n|\. ", str(error))[0][:200] or type(error).__name__
         raise WeightsError(
             f"The weights file {path} is damaged or not a PyTorch file ({reason}); fetch it again."
         ) from error
@@ -108,10 +109,19 @@ def _describe(content: object) -> str:
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Copy `state` into `module`; every key and shape must fit, else a `WeightsError` names all misfits.
 
-    `source` names the origin of the weights in the message.
+    `source` names the origin of the weights in the message. Values must be finite real numbers.
     """
     own = module.state_dict()
     problems = []
+    state = {
+        key: torch.as_tensor(value) if isinstance(value, np.ndarray) else value
+        for key, value in state.items()
+    }
+    if odd := [key for key, value in state.items() if not _usable(value)]:
+        raise WeightsError(
+            f"The weights from {source} cannot be used: {_some(odd)} hold something else than finite real numbers;"
+            " fetch or save them again."
+        )
     if missing := [key for key in own if key not in state]:
         problems.append(f"missing {_some(missing)}")
     if unexpected := [key for key in state if key not in own]:
@@ -127,6 +137,13 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str) -> 
         network = getattr(module, "name", type(module).__name__)
         raise WeightsError(f"The weights from {source} do not fit {network}: {'; '.join(problems)}.")
     module.load_state_dict(dict(state), strict=True)
+
+
+def _usable(value: object) -> bool:
+    """Whether a value of a state_dict is a tensor of numbers that a network can compute with."""
+    if not isinstance(value, Tensor) or value.is_complex() or value.is_meta or value.layout != torch.strided:
+        return False
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
 
 
 def _some(names: Iterable[str]) -> str:
@@ -165,8 +182,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         )
     try:
         with safetensors.safe_open(path, framework="pt") as stream:
-            return json.loads((stream.metadata() or {}).get(METADATA_KEY, "{}"))
-    except safetensors.SafetensorError as error:
+            content = json.loads((stream.metadata() or {}).get(METADATA_KEY, "{}"))
+            return content if isinstance(content, dict) else {}
+    except (safetensors.SafetensorError, ValueError) as error:
         raise WeightsError(
             f"The weights file {path} is damaged ({error}); fetch or save it again."
         ) from error

@@ -32,12 +32,17 @@ def read_keras(path: Path) -> dict[str, Tensor]:
     """
     try:
         with h5py.File(path, "r") as file:
-            return _read_layers(file.get("model_weights", file), path)
+            root = file.get("model_weights", file)
+            if not isinstance(root, h5py.Group):
+                raise WeightsError(f"The weights file {path} holds model_weights, which are no layers.")
+            return _read_layers(root, path)
     except (
         OSError,
         RuntimeError,
         KeyError,
+        TypeError,
         ValueError,
+        MemoryError,
     ) as error:  # what h5py raises, depending on the damage
         reason = str(error).split("\n")[0][:200]
         raise WeightsError(

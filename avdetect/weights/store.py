@@ -143,7 +143,10 @@ def import_file(path: str | Path, entry: Published, check: Callable[[Path], obje
             raise WeightsError(
                 f"{path} is not {entry.name}: its SHA-256 is {found}, the published one {entry.sha256}."
             )
-        check(copy)
+        try:
+            check(copy)
+        except WeightsError as error:  # it names the copy, which the user does not know
+            raise WeightsError(str(error).replace(str(copy), str(path))) from error
         if not entry.sha256:
             record = Path(beside) / _record(entry).name
             record.write_text(f"{found}  {entry.filename}\n", encoding="utf-8")

@@ -168,3 +168,11 @@ def test_the_base_class_does_not_import_the_hub():
         "sys.exit('huggingface_hub' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("content", [b"[]", b"5", b"null", b"\xff{}"])
+def test_a_config_that_is_no_object_is_refused(encoder, tmp_path, content):
+    encoder.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(WeightsError, match="config.json of .* is damaged"):
+        Encoder.from_pretrained(tmp_path)

@@ -18,10 +18,10 @@ from avdetect.encoders import create_encoder, list_encoders, load_encoder
 from avdetect.errors import ConfigError
 from avdetect.media import ClipSettings
 from avdetect.recipes import CONFIG_DIR
-from avdetect.recipes.encoders import fit_settings, start_encoder
+from avdetect.recipes.encoders import _try_out, fit_settings, start_encoder
 from avdetect.recipes.pipeline import run_recipe
 from avdetect.recipes.run_folder import open_run
-from avdetect.recipes.tasks import _objective, visual_method
+from avdetect.recipes.tasks import _loaders, _objective, encoder_task, visual_method
 from avdetect.training import Adversarial, BinaryLoss
 from avdetect.training.history import History
 from avdetect.transforms import AudioAugment, LipSyncAugment, VisualAugment
@@ -140,6 +140,60 @@ def test_two_starting_points_are_refused():
     config = {"name": "meso4", "weights": "a.safetensors", "published": "b.h5", "settings": {}}
     with pytest.raises(ConfigError, match="meso4 has both weights and published"):
         start_encoder(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"settings": {"weights": "x"}}, "stands beside settings"),
+        ({"published": 5}, "published of meso4 is 5: it must be the path"),
+        ({"weights": 5}, "weights is 5: it must be a path"),
+    ],
+)
+def test_a_wrong_starting_point_is_refused(changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        start_encoder({"name": "meso4", "weights": None, "settings": {}} | changes)
+
+
+def test_a_network_that_cannot_judge_its_inputs_is_refused():
+    with pytest.raises(ConfigError, match="xception_tiny cannot judge inputs .*size=3.* change the settings"):
+        _try_out(create_encoder("xception_tiny", size=3))
+    encoder = create_encoder("xception_tiny", size=64)
+    state = torch.get_rng_state()
+    _try_out(encoder)
+    assert torch.equal(state, torch.get_rng_state())  # or a run would depend on it
+
+
+@pytest.mark.parametrize(
+    ("modality", "changes", "sentence"),
+    [
+        ("audio", {"method": "siamese"}, "train.audio has no setting method; it knows adversarial"),
+        ("visual", {"methods": 1}, "train.visual has no setting methods"),
+        ("lipsync", {"loss": None}, "train.lipsync has no setting loss"),
+    ],
+)
+def test_settings_that_a_modality_does_not_have_are_refused(modality, changes, sentence):
+    train = composed()["train"][modality] | changes
+    with pytest.raises(ConfigError, match=sentence):
+        encoder_task(modality, None, None, train, 0)
+
+
+def test_siamese_training_needs_its_figures():
+    with pytest.raises(
+        ConfigError, match="needs the figures of train.visual.triplet: add train=ispl_siamese"
+    ):
+        visual_method({"method": "siamese"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [({"batch": 0}, "batch is 0"), ({"batches_per_epoch": 0}, "batches_per_epoch is 0"),
+     ({"loader_workers": -1}, "loader_workers is -1")],
+)  # fmt: skip
+def test_batches_of_nothing_are_refused(changes, sentence):
+    settings = {"batch": 4, "batches_per_epoch": None, "loader_workers": 0} | changes
+    with pytest.raises(ConfigError, match=f"{sentence}: it must be a whole number"):
+        _loaders(None, None, settings, 0)
 
 
 def test_an_unknown_method_is_refused():
@@ -298,3 +352,14 @@ def test_two_processes_train_in_every_way(faces, tmp_path):
     rows = History(path / "history.jsonl").rows()
     assert [row["stage"] for row in rows] == ["visual-triplet"] * 2 + ["visual"] * 2
     assert "train/adversarial" in rows[-1]
+
+
+def test_preprocessing_that_a_network_computes_with_is_not_changed_beside_it():
+    from avdetect.recipes.encoders import start_encoder
+
+    config = {"name": "ssim(meso4)", "weights": None, "settings": {}}
+    assert start_encoder({**config, "preprocess": {"clahe": True}}).preprocess.clahe
+    with pytest.raises(
+        ConfigError, match=r"preprocess of ssim\(meso4\) sets mean, which belong to the network"
+    ):
+        start_encoder({**config, "preprocess": {"mean": [0.5, 0.5, 0.5]}})

@@ -61,7 +61,7 @@ def test_smoothed_labels_draw_the_logits_back(name):
         ({"smoothing": 1.0}, "label smoothing is 1.0"),
         ({"alpha": 1.5}, "alpha 1.5"),
         ({"gamma": -1.0}, "gamma -1.0"),
-        ({"class_weights": [1.0]}, "two positive numbers"),
+        ({"class_weights": [1.0]}, "list of 2 numbers"),
         ({"class_weights": [1.0, 0.0]}, "two positive numbers"),
         ({"name": "focal", "class_weights": [1.0, 2.0]}, "weighs the classes by alpha"),
         ({"weight": 2}, "no setting weight"),

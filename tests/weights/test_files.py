@@ -3,6 +3,7 @@ import os
 import pickle
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -139,3 +140,42 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
     for number in range(8):
         write_safetensors(state, tmp_path / f"{number}.safetensors", metadata)
     assert len({sha256_file(tmp_path / f"{number}.safetensors") for number in range(8)}) == 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda value: value * float("nan"),
+        lambda value: value.to(torch.complex64),
+        lambda value: value.to_sparse(),
+        lambda value: value.to("meta"),
+        lambda value: "text",
+    ],
+    ids=["nan", "complex", "sparse", "meta", "text"],
+)
+def test_weights_that_are_no_finite_real_numbers_are_refused(spoil):
+    module = nn.Linear(3, 2)
+    before = module.weight.clone()
+    state = {key: value.detach() for key, value in nn.Linear(3, 2).state_dict().items()}
+    with pytest.raises(WeightsError, match="weight hold something else than finite real numbers"):
+        load_strict(module, state | {"weight": spoil(state["weight"])}, "w.pth")
+    assert torch.equal(module.weight, before)
+
+
+def test_a_damaged_pickle_is_one_sentence_whatever_torch_raises(tmp_path):
+    path = tmp_path / "w.pth"
+    # protocol 2, the top of an empty stack: an IndexError within torch
+    path.write_bytes(b"\x80\x02.")
+    with pytest.raises(WeightsError, match="damaged"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '"name"'])
+def test_metadata_that_is_no_object_is_not_taken_for_some(tmp_path, text):
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path, {"avdetect": text})
+    if text == "{":
+        with pytest.raises(WeightsError, match="damaged"):
+            read_metadata(path)
+    else:
+        assert read_metadata(path) == {}

@@ -130,3 +130,20 @@ def test_only_numbers_are_weights(tmp_path):
     save(tmp_path / "w.h5", {"d": {"d/kernel:0": np.array(["import os"], dtype=h5py.string_dtype())}})
     with pytest.raises(WeightsError, match="/d/d/kernel:0, which is not numbers"):
         read_state(tmp_path / "w.h5")
+
+
+@pytest.mark.parametrize("spoil", ["model_weights", "layer_names", "empty", "too large"])
+def test_hdf5_that_is_odd_in_kind_or_size_is_one_sentence(tmp_path, spoil):
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        if spoil == "model_weights":
+            file.create_dataset("model_weights", data=np.zeros(3))
+        else:
+            file.attrs["layer_names"] = 5 if spoil == "layer_names" else [b"a"]
+            file.create_group("a").attrs["weight_names"] = [b"a/w"]
+            if spoil == "empty":
+                file["a"].create_group("a").create_dataset("w", data=h5py.Empty("f"))
+            else:  # 4 TiB that take no place in the file
+                file["a"].create_group("a").create_dataset("w", (1 << 20, 1 << 20), "f4", chunks=(1024, 1024))
+    with pytest.raises(WeightsError, match="no layers|damaged"):
+        read_state(path)

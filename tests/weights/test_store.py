@@ -310,10 +310,11 @@ def test_import_without_a_published_hash_records_it(entry, tmp_path):
     file.write_bytes(CONTENT)
 
     def refuse(copy):
-        raise WeightsError("does not fit")
+        raise WeightsError(f"{copy} does not fit")
 
-    with pytest.raises(WeightsError, match="does not fit"):
+    with pytest.raises(WeightsError) as caught:
         import_file(file, entry, refuse)
+    assert str(caught.value) == f"{file} does not fit"  # the user's file, not the copy beside the cache
     assert not is_cached(entry) and visible(tmp_path / "cache") == []
 
     path = import_file(file, entry, lambda copy: None)
