@@ -45,6 +45,13 @@ def main() -> None:
     except AvdetectError as error:
         complain(str(error))
         raise SystemExit(1) from None
+    except OSError as error:
+        # a folder that cannot be written, a full disk: nothing that a traceback would tell
+        if error.strerror is None:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        complain(f"{place}{error.strerror}: mend that, or name another place")
+        raise SystemExit(1) from None
     finally:
         gc.freeze()  # else the interpreter searches all of torch for garbage on its way out: most of a second
 
@@ -132,7 +139,7 @@ def robustness(
     pictures: Annotated[
         str | None, typer.Option(help="Still pictures: `search` them for faces, or each is a `face` crop.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that extract faces and sound.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that extract faces and sound.")] = 2,
     seed: Annotated[int, typer.Option(help="Of noise, rooms and intervals.")] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line instead of a table.")
@@ -189,7 +196,7 @@ def evaluate(
         "evaluation"
     ),
     by: Annotated[str, typer.Option(help="Also by the values of these columns: gender,quality")] = "",
-    workers: Annotated[int, typer.Option(help="Processes; 0 = none but this.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 = none but this.")] = 2,
     prepared: Annotated[
         list[Path] | None, typer.Option(help="Folder of `avdetect data prepare` to read clips from.")
     ] = None,
@@ -216,6 +223,22 @@ def evaluate(
     )  # fmt: skip
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of finished runs or evaluations.", metavar="RUN…")
+    ],
+    metric: Annotated[str, typer.Option(help="roc_auc, eer, log_loss, accuracy, …")] = "roc_auc",
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+) -> None:
+    """Runs side by side on the same clips: is one better, and how far do seeds differ?"""
+    from avdetect.recipes.compare import as_text, compare_runs
+
+    found = compare_runs(runs, metric, seed)
+    print(json.dumps(found) if as_json else as_text(found))
 
 
 @app.command()
@@ -313,7 +336,7 @@ def data_index(
 def data_prepare(
     manifest: Annotated[Path, typer.Argument(help="Manifest made by `avdetect data index`.")],
     out: Annotated[Path, typer.Argument(help="Folder for crops and sound.")],
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes.")] = 2,
     crop_size: Annotated[int, typer.Option(help="Side of the stored face crops, pixels.")] = 224,
 ) -> None:
     """Extract face crops, mouth crops and 16 kHz sound once; continues after an interruption."""
@@ -328,7 +351,7 @@ def data_check(
     manifest: Annotated[Path, typer.Argument(help="Manifest made by `avdetect data index`.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the files, if it was moved.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes.")] = 2,
 ) -> None:
     """Open every file and look for missing, damaged, duplicate and leaking clips and inverted labels."""
     from avdetect.data.commands import check
@@ -344,7 +367,7 @@ def data_audit(
     where: Annotated[str | None, typer.Option(help="Rows only, as \"split == 'test'\".")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write (default: audit.json beside it).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON instead of a table.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes.")] = 2,
 ) -> None:
     """Measure how far file size, duration, silence and other shortcuts tell fakes; goes on where it stopped."""
     from avdetect.evaluation.audit import audit_file

@@ -145,3 +145,12 @@ def test_data_index_and_prepare(smoke_run, tmp_path, run_python):
     done = run_python("-m", "avdetect", "data", "prepare", "m.csv", "out", "--crop-size", "64", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "out" / "clips").glob("*.npz"))
+
+
+def test_a_folder_that_cannot_be_written_gets_a_sentence(tmp_path, run_python):
+    (tmp_path / "m.csv").write_text("path,label\na.mp4,1\n")
+    (tmp_path / "s.txt").write_text("a.mp4;0.5\n")
+    command = ("-m", "avdetect", "evaluate", "--scores", "s.txt", "--data", "m.csv", "--out", "s.txt")
+    done = run_python(*command, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.strip().endswith("s.txt: File exists: mend that, or name another place")

@@ -73,6 +73,8 @@ def test_check_takes_the_folder_of_the_files(folder, command):
     assert code == 0, out + err
     code, _, err = command("check", "list.csv", "--root", "sett")
     assert code == 1 and err.startswith("sett is no folder")
+    for name in (["check", "list.csv"], ["audit", "list.csv"], ["prepare", "list.csv", "out"]):
+        assert command(*name, "--workers", "-1")[0] == 2  # usage
 
 
 def test_audit_is_stored_printed_and_continued(folder, command):

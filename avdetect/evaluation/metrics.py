@@ -379,7 +379,10 @@ def _cautions(report: dict[str, Any]) -> list[str]:
         cautions.append("all clips come from one source: no interval can be given")
     elif report["n_groups"] < FEW_GROUPS:
         cautions.append(f"only {report['n_groups']} independent sources: intervals are rough and too narrow")
-    if auc["low"] is not None and auc["low"] == auc["high"]:
+    if auc["high"] is not None and auc["high"] < 0.5:
+        cautions.append(f"fakes score below genuine clips (AUC {auc['value']:.3f}, the whole interval below 0.5): "
+                        "see whether labels or scores are inverted")  # fmt: skip
+    if auc["low"] is not None and auc["low"] == auc["high"] and auc["value"] in (0.0, 1.0):
         cautions.append("the classes are separated in every resample: the interval of the AUC has no width, "
                         "which does not mean that it is certain")  # fmt: skip
     return cautions

@@ -86,10 +86,10 @@ def measure_scores(
     Result: "clips" -> fused/visual/audio/lipsync -> "overall" (a `binary_report`, all clips), "methods" (each
     kind of fake against all genuine clips), "own_label" (against the modality's own truth, None where
     unknown), "unscored", "operating" (rates at fixed rates), "calibration" (log loss, Brier, ECE of the sigmoid
-    of NAME_logit "before", and of the score "after") and "selective" (coverage and risk); "frames" -> modality ->
-    "label", "frame" and "clip_HOW" for `AGGREGATIONS`; "groups" -> column -> value -> score -> report; "band";
-    "warnings". What cannot be measured has None for values and a "reason". Raises DataError on tables that
-    break these rules.
+    of NAME_logit "before", and of the score "after", against the column "label": the modality's own where it
+    is known) and "selective" (coverage and risk); "frames" -> modality -> "label", "frame" and "clip_HOW" for
+    `AGGREGATIONS`; "groups" -> column -> value -> score -> report; "band"; "warnings". What cannot be measured
+    has None for values and a "reason". Raises DataError on tables that break these rules.
     """
     table, warnings = _checked(table, calibrated)
     options = {"threshold": threshold, "seed": seed, "resamples": resamples, "calibrated": calibrated}
@@ -200,7 +200,7 @@ _DETAILS = ("operating", "calibration", "selective")
 
 def _details(scored: pd.DataFrame, column: str, options: dict[str, Any]) -> dict[str, Any]:
     """Rates at fixed rates, calibration before and after, coverage and risk of one score; both classes there."""
-    truth, scores = scored["label"].astype(int).to_numpy(), scored[column].to_numpy(float)
+    truth, scores = scored["label"].to_numpy(int), scored[column].to_numpy(float)
     found: dict[str, Any] = dict.fromkeys(_DETAILS) | {"operating": operating_report(truth, scores)}
     if not options["calibrated"]:
         return found
@@ -208,13 +208,28 @@ def _details(scored: pd.DataFrame, column: str, options: dict[str, Any]) -> dict
     at = {f"{share:g}": risk_at_coverage(curve, share) for share in _COVERAGES}
     sums = {name: curve[name] for name in ("aurc", "excess_aurc", "risk_at_full")}
     found["selective"] = sums | {"risk_at_coverage": at}
-    if f"{column}_logit" in scored:
-        logits = scored[f"{column}_logit"].astype("Float64").to_numpy(float, na_value=np.nan)
-        known = np.isfinite(logits)
-        if known.any():
-            stages = {"before": expit(logits[known]), "after": scores[known]}
-            found["calibration"] = {stage: _fit_of(truth[known], p) for stage, p in stages.items()}
+    if (stages := calibration_stages(scored, column)) is not None:
+        label, truth, before, after = stages
+        fits = {"before": _fit_of(truth, before), "after": _fit_of(truth, after)}
+        found["calibration"] = {"label": label, **fits}
     return found
+
+
+def calibration_stages(scored: pd.DataFrame, column: str) -> tuple[str, np.ndarray, ...] | None:
+    """(label column, truth (N,), P(fake) before (N,), after (N,)) of a score; None where it has no logits.
+
+    A modality is calibrated against its own truth, so that is what its P(fake) is held against, where known.
+    """
+    if f"{column}_logit" not in scored:
+        return None
+    own = OWN_LABELS.get(column)
+    label = own if own in scored and scored[own].notna().any() else "label"
+    logits = scored[f"{column}_logit"].astype("Float64").to_numpy(float, na_value=np.nan)
+    known = np.isfinite(logits) & scored[label].notna().to_numpy()
+    if not known.any():
+        return None
+    truth = scored[label][known].to_numpy(int)
+    return label, truth, expit(logits[known]), scored[column].to_numpy(float)[known]
 
 
 def _fit_of(truth: np.ndarray, p: np.ndarray) -> dict[str, float]:

@@ -198,9 +198,9 @@ def plot_robustness(table: pd.DataFrame, metric: str, path: str | Path) -> Path:
             axes.set_ylabel(_NAMES[metric])
     figure.suptitle(f"{_NAMES[metric]} under degradation, with 95 % intervals over sources", fontsize=12)
     handles["chance"] = grid[0, 0].axhline(_CHANCE, color=GREY, lw=1, ls=(0, (1, 2)))
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False
-    )
+    clips = measured[measured["degradation"] == CLEAN].set_index("score")["n"]
+    labels = [f"{name}, n = {clips[name]:.0f}" if name in clips else name for name in handles]
+    figure.legend(handles.values(), labels, loc="outside lower center", ncols=len(handles), frameon=False)
     return save(figure, path)
 
 

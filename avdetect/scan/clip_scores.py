@@ -115,11 +115,12 @@ def score_manifest(
 
 
 def detector_hash(bundle: Bundle) -> str:
-    """SHA-256 (hex) of all weights of a bundle and of how it reads media: what its raw logits follow from."""
-    parts = [entry["sha256"] for entry in bundle.card["encoders"].values()]
-    what = json.dumps(
-        [SCHEMA, *parts, bundle.card["fusion"]["sha256"], bundle.clip.to_dict()], sort_keys=True
-    )
+    """SHA-256 (hex) of all networks of a bundle (weights, settings, preprocessing) and of how it reads media.
+
+    That is all that its raw logits follow from; calibration and thresholds are applied afterwards.
+    """
+    parts = [bundle.card["encoders"], bundle.card["fusion"], bundle.clip.to_dict()]
+    what = json.dumps([SCHEMA, *parts], sort_keys=True)
     return hashlib.sha256(what.encode()).hexdigest()
 
 

@@ -95,12 +95,14 @@ def evaluate(
             )  # fmt: skip
             one.warnings += training_warnings(loaded, one.manifest) + _audit_warnings(one, audit)
             table, frames = clip_table(one.manifest, records, loaded), frame_table(records)
+            columns = _known(by, table, one)
             result = measure_scores(
-                table, frames, thresholds=thresholds, resamples=resamples, seed=seed, by=_known(by, table)
+                table, frames, thresholds=thresholds, resamples=resamples, seed=seed, by=columns
             )
-            result |= _unread(table) | {"fairness": _fairness(table, by, resamples, seed)}
+            result |= _unread(table) | {"fairness": _fairness(table, columns, resamples, seed)}
             measured.append(Measured(one, table, result, frames, embedding_table(records)))
-        header = {"bundle": _about(loaded), "scores": None, "split": split, "options": asdict(options)}
+        header = {"bundle": _about(loaded), "scores": None, "split": split, "by": list(by)}
+        header["options"] = asdict(options)
         return _finish(measured, header, out, thresholds, export, seed, say)
 
 
@@ -122,11 +124,11 @@ def evaluate_scorefile(
         for one in read_test_sets(data, split, seed):
             table, calibrated, warnings = scorefile_table(one.manifest, Path(scores), layout)
             one.warnings += warnings + _audit_warnings(one, audit)
-            result = measure_scores(
-                table, calibrated=calibrated, resamples=resamples, seed=seed, by=_known(by, table)
-            )
-            measured.append(Measured(one, table, result | _unread(table), None, {}))
-        header = {"bundle": None, "scores": str(scores), "split": split, "options": {}}
+            columns = _known(by, table, one)
+            result = measure_scores(table, calibrated=calibrated, resamples=resamples, seed=seed, by=columns)
+            fairness = _fairness(table, columns, resamples, seed) if calibrated else {}
+            measured.append(Measured(one, table, result | _unread(table) | {"fairness": fairness}, None, {}))
+        header = {"bundle": None, "scores": str(scores), "split": split, "by": list(by), "options": {}}
         return _finish(measured, header, out, None, None, seed, say)
 
 
@@ -214,12 +216,16 @@ def _unread(table: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _known(by: Sequence[str], table: pd.DataFrame) -> list[str]:
-    """The columns to group by; those that this manifest leaves empty are left out."""
+def _known(by: Sequence[str], table: pd.DataFrame, one: TestSet) -> list[str]:
+    """The columns to group by; those that this manifest leaves empty are left out, with a warning."""
     unknown = [name for name in by if name not in table]
     if unknown:
         raise ConfigError(f"no manifest column is called {unknown[0]!r}: choose of {', '.join(table)}")
-    return [name for name in dict.fromkeys(by) if table[name].notna().any()]
+    known = [name for name in dict.fromkeys(by) if table[name].notna().any()]
+    one.warnings += [
+        f"no clip has a value of {name}: nothing is said by it" for name in by if name not in known
+    ]
+    return known
 
 
 def _fairness(table: pd.DataFrame, by: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
@@ -231,7 +237,8 @@ def _fairness(table: pd.DataFrame, by: Sequence[str], resamples: int, seed: int)
             scored["label"].to_numpy(int), scored["score"].to_numpy(float), {column: scored[column]},
             sources.to_numpy(), resamples=resamples, seed=seed,
         )
-        for column in _known(by, scored)
+        for column in by
+        if scored[column].notna().any()
     }  # fmt: skip
 
 
@@ -276,6 +283,9 @@ def _about(bundle: Bundle) -> dict[str, Any]:
 def _locked(out: Path):
     """One evaluation at a time writes into a folder; a killed one leaves no lock behind."""
     out.mkdir(parents=True, exist_ok=True)
+    found = out / "metrics.json"
+    if found.is_file() and f'"schema": "{SCHEMA}"' not in found.read_text(encoding="utf-8", errors="replace"):
+        raise ConfigError(f"{found} is of something else, a recipe's run perhaps: name another --out")
     lock = FileLock(out / ".lock")
     try:
         lock.acquire(timeout=0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import shlex
+import struct
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from avdetect import __version__, report
@@ -86,7 +88,7 @@ def _section(one: Measured, pictures: Sequence[Path]) -> dict[str, Any]:
         "result": one.result,
         "wrong": {
             kind: [
-                (row.key, row.score, "" if row.label == 0 or row.method is None else str(row.method))
+                (row.key, row.score, "" if row.label == 0 or pd.isna(row.method) else str(row.method))
                 for row in wrong[kind].itertuples()
             ]
             for kind in WRONG
@@ -96,10 +98,13 @@ def _section(one: Measured, pictures: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _picture(path: Path) -> tuple[str, str]:
-    """data: URI and alternative text."""
-    coded = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f"data:image/png;base64,{coded}", ALTERNATIVE.get(path.stem, path.stem.replace("_", " "))
+def _picture(path: Path) -> tuple[str, str, bool]:
+    """data: URI, alternative text, and whether half the page would be too narrow for it."""
+    data = path.read_bytes()
+    width, height = struct.unpack(">II", data[16:24])  # of the PNG's first chunk
+    coded = base64.b64encode(data).decode("ascii")
+    text = ALTERNATIVE.get(path.stem, path.stem.replace("_", " "))
+    return f"data:image/png;base64,{coded}", text, width > 1.7 * height
 
 
 def _figure(entry: Mapping[str, Any] | None) -> str:
@@ -122,6 +127,10 @@ def _command(values: dict[str, Any], measured: Sequence[Measured]) -> str:
     for one in measured:
         parts += ["--data", str(one.set.path)]
     parts += ["--split", values["split"], "--seed", str(values["seed"])]
+    if values["by"]:
+        parts += ["--by", ",".join(values["by"])]
+    if values["exported"]:
+        parts += ["--export", values["exported"]["layout"]]
     if values["options"].get("trim_silence"):
         parts.append("--trim-silence")
     if values["options"].get("pictures"):

@@ -30,6 +30,8 @@ from avdetect.evaluation.robustness import CLEAN, affected, plot_robustness, rob
 from avdetect.evidence import MODALITIES, Evidence, collect_evidence
 from avdetect.inference import Bundle, load_bundle
 from avdetect.inference.scoring import calibrated_scores, fused_logits
+from avdetect.scan.clip_scores import detector_hash
+from avdetect.scan.test_sets import training_warnings
 from avdetect.training.checkpoints import load_state, save_state
 from avdetect.transforms.degrade import DEGRADATIONS, Degradation, degradation, degrade
 
@@ -93,7 +95,20 @@ def measure_robustness(
         [run.clean(), *(run.degraded(*condition) for condition in conditions)], ignore_index=True
     )
     loss = robustness_table(truths(table, detector.encoders), scores, detector.thresholds, resamples, seed)
-    _write(out, scores, loss, {"split": split, "seed": seed, "resamples": resamples, "clips": len(table)})
+    said = {
+        "bundle": {
+            "folder": str(bundle),
+            "name": detector.card.get("name"),
+            "sha256": detector_hash(detector),
+        },
+        "selected_on": "validation; nothing was chosen on these clips",
+        "data": str(data),
+        "warnings": training_warnings(detector, manifest),
+    }
+    for text in said["warnings"]:
+        say(text)
+    said |= {"split": split, "seed": seed, "resamples": resamples, "clips": len(table)}
+    _write(out, scores, loss, said)
     return loss, int((prepared.table["status"] != "ok").sum())
 
 
@@ -228,7 +243,8 @@ def _claim(out: Path, detector: Bundle, table: pd.DataFrame, seed: int) -> None:
     request = {
         "schema": SCHEMA,
         "detector": _digest([detector.card[name] for name in says]),
-        "clips": _digest(list(table["key"])),
+        # By size and time too: what was made of a file that has changed since is no longer of use.
+        "clips": _digest(table[["key", "size_bytes", "mtime_ns"]].astype(str).to_numpy().tolist()),
         "seed": seed,
     }
     path = out / "request.json"

@@ -214,6 +214,20 @@ def test_perfect_separation_is_not_sold_as_certainty():
     assert any("separated in every resample" in warning for warning in report["warnings"])
 
 
+def test_equal_scores_are_not_called_separated():
+    report = metrics.binary_report(np.arange(60) % 2, np.full(60, 0.3))
+    assert report["roc_auc"] == {"value": 0.5, "low": 0.5, "high": 0.5} and report["warnings"] == []
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_of_inverted_polarity_are_noticed(sign):
+    y = np.arange(200) % 2
+    report = metrics.binary_report(
+        y, 0.5 + sign * (0.2 * y - 0.1) + np.random.default_rng(0).uniform(-0.2, 0.2, 200)
+    )
+    assert any("are inverted" in warning for warning in report["warnings"]) == (sign < 0)
+
+
 @pytest.mark.parametrize(
     ("groups", "message"), [(["a", None], "1 of 2 clips have no group"), (["a"], "2 clips but 1 groups")]
 )

@@ -184,6 +184,7 @@ def test_matrix_has_a_cell_per_score_and_set(table, tmp_path, monkeypatch):
     texts = [text.get_text() for text in figures[0].axes[0].texts]
     assert texts.count("not\nmeasured") == 2
     assert sum(text.startswith(f"{report['roc_auc']['value']:.3f}\n[") for text in texts) == 2
+    assert sum(text.endswith("\nn = 120") for text in texts) == 2
     with pytest.raises(DataError, match="nothing to draw"):
         plots.plot_matrix({}, tmp_path / "x.png")
 
@@ -241,3 +242,23 @@ def test_the_same_numbers_give_the_same_file(tmp_path):
     curves = {"fused": plots.Curve([0, 1, 0, 1], [0.2, 0.3, 0.4, 0.9])}
     one, two = (plots.plot_roc(curves, tmp_path / name).read_bytes() for name in ("1.png", "2.png"))
     assert one == two
+
+
+def test_names_of_users_are_no_formulas(table, tmp_path):
+    """Two dollar signs in a name are a formula to matplotlib, and a broken one ends the drawing."""
+    table["method"] = table["method"].replace("voice", r"$\frac{1$ _^")
+    table["quality"] = table["quality"].replace("c40", r"$\nix{$")
+    result = evaluate_scores(table, tmp_path, resamples=20, by=["quality"])
+    paths = {path.name for path in plots.plot_evaluation(table, result, tmp_path / "plots")}
+    assert {"methods.png", "group_quality.png"} <= paths
+
+
+def test_a_modality_is_calibrated_against_its_own_truth(table, tmp_path):
+    table["visual_label"] = (table["method"] == "face_swap").astype(int)
+    for name in ("visual", "score"):
+        table[f"{name}_logit"] = np.log(table[name] / (1 - table[name]))
+    result = evaluate_scores(table, tmp_path, resamples=20)
+    found, fused = (result["clips"][name]["calibration"] for name in ("visual", "fused"))
+    assert found["label"] == "visual_label" and fused["label"] == "label"
+    assert found["after"]["ece"] == metrics.ece(table["visual_label"], table["visual"])
+    assert found["after"]["ece"] < metrics.ece(table["label"].to_numpy(int), table["visual"]) / 2

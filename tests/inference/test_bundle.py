@@ -20,7 +20,8 @@ def copy(smoke_bundle, tmp_path):
 
 def test_card_says_what_the_detector_is(smoke_bundle):
     card = json.loads((smoke_bundle / "card.json").read_text())
-    assert card["schema"] == "avdetect.bundle/1" and card["licence"] and card["training_data"]
+    assert card["schema"] == "avdetect.bundle/1" and card["licence"]
+    assert {line.split("  ")[2] for line in card["training_data"]} == {"train", "val"}  # never the test split
     assert set(card["encoders"]) == {"visual", "audio", "lipsync"}
     assert set(card["calibration"]) == set(card["thresholds"]) == {"fused", "visual", "audio", "lipsync"}
     assert {"value", "low", "high"} <= set(card["metrics"]["clips"]["fused"]["roc_auc"])

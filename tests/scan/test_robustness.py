@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -88,6 +89,7 @@ def test_the_folder_has_table_and_curves(measured):
     out, table = measured
     written = json.loads((out / "robustness.json").read_text())
     assert written["split"] == "test" and len(written["rows"]) == len(table)
+    assert len(written["bundle"]["sha256"]) == 64 and written["data"].endswith("manifest.csv")
     assert written["degradations"]["offset"]["unit"].startswith("ms")
     assert len(pd.read_csv(out / "robustness.csv")) == len(table)
     assert {path.name for path in (out / "plots").iterdir()} == {"auc.png", "eer.png"}
@@ -120,6 +122,20 @@ def test_a_killed_run_goes_on_and_ends_the_same(measured, smoke_bundle, smoke_ru
     pd.testing.assert_frame_equal(resumed, table)
     with pytest.raises(ConfigError, match=r"results of another request \(seed differ"):
         measure_robustness(*request, **options, seed=1)
+
+
+def test_scores_of_a_file_that_has_changed_since_are_not_reused(measured, smoke_bundle, smoke_run, tmp_path):
+    table = Manifest.read(smoke_run / "manifest.csv").where("split == 'test'").table
+    table = table.groupby("label").head(2)
+    for name, root, path in zip("abcd", table["root"], table["path"], strict=True):
+        shutil.copy(Path(root) / path, tmp_path / f"{name}.mp4")
+    rows = pd.DataFrame({"path": [f"{name}.mp4" for name in "abcd"], "label": table["label"].to_numpy()})
+    rows.assign(split="test", source=list("abcd")).to_csv(tmp_path / "m.csv", index=False)
+    request = (smoke_bundle, tmp_path / "m.csv", tmp_path / "out", parse_conditions("mulaw"), quiet)
+    measure_robustness(*request, workers=0, resamples=20)
+    shutil.copy(tmp_path / "d.mp4", tmp_path / "a.mp4")
+    with pytest.raises(ConfigError, match=r"results of another request \(clips differ"):
+        measure_robustness(*request, workers=0, resamples=20)
 
 
 def test_data_that_cannot_be_measured_gets_a_sentence(smoke_bundle, smoke_run, tmp_path):

@@ -92,6 +92,7 @@ def plot_matrix(
                 text = f"{entry['value']:.3f}"
                 if entry.get("low") is not None:
                     text += f"\n[{entry['low']:.3f},\n{entry['high']:.3f}]"
+                text += f"\nn = {matrix[row][column]['n']}"
                 axes.text(
                     j,
                     i,

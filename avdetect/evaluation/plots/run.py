@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
 from avdetect.evaluation.calibration import Thresholds
 from avdetect.evaluation.plots.comparisons import plot_groups
@@ -20,7 +20,7 @@ from avdetect.evaluation.plots.scores import (
     plot_score_histogram,
 )
 from avdetect.evaluation.plots.style import Curve
-from avdetect.evaluation.protocols import SCORES
+from avdetect.evaluation.protocols import SCORES, calibration_stages
 from avdetect.evaluation.selective import risk_coverage
 
 
@@ -83,14 +83,11 @@ def _plots_of_probabilities(
 def _before_and_after(table: pd.DataFrame, curves: Mapping[str, Curve]) -> dict[str, tuple]:
     stages = {}
     for column, name in SCORES.items():
-        raw = f"{column}_logit"
-        if name in curves and raw in table:
-            rows = table[table["label"].notna() & table[column].notna()]
-            logits = rows[raw].to_numpy(float)
-            known = np.isfinite(logits)
-            if known.any():
-                labels, after = rows["label"].to_numpy(int)[known], rows[column].to_numpy(float)[known]
-                stages[name] = (labels, expit(logits[known]), after)
+        if name in curves:
+            found = calibration_stages(table[table["label"].notna() & table[column].notna()], column)
+            if found is not None:
+                label, *values = found
+                stages[name if label == "label" else f"{name}, by its own label"] = tuple(values)
     return stages
 
 
@@ -105,7 +102,7 @@ def _plots_of_groups(result: Mapping[str, Any], curves: Mapping[str, Curve], out
         paths.append(plot_groups(methods, out_dir / "methods.png", score=name))
     for column, reports in groups.items():
         if _any_measured(reports):
-            path = out_dir / f"group_{column}.png"
+            path = out_dir / f"group_{re.sub(r'[^A-Za-z0-9_-]+', '_', column)}.png"
             paths.append(plot_groups(reports, path, f"Clips by {column}", score=name))
     return paths
 

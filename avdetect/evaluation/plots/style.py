@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
 from avdetect.errors import DataError
@@ -105,6 +106,8 @@ def wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # names of methods and files are shown as they are, dollar signs too
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     # Without the version of matplotlib inside, the same numbers give the same file.
     figure.savefig(path, format="png", metadata={"Software": None})
