@@ -12,6 +12,7 @@ from avdetect.data.demo.layouts import make_layout
 from avdetect.data.demo.miniature import Miniature
 from avdetect.data.splits import split_by_source
 from avdetect.errors import DataError
+from avdetect.evaluation.audit import audit_warnings
 
 MINIATURE = "demo:"  # + the name of a layout, as in `demo:celeb_df`
 
@@ -44,6 +45,18 @@ def read_roots(
     if not len(manifest):
         raise DataError("no clip is left to work with: check data.root and data.where")
     return manifest
+
+
+def audit_flags(roots: str | list[str] | None) -> list[str]:
+    """What the shortcut audits beside the data flagged (`avdetect data audit` writes `audit.json` there)."""
+    told = []
+    for root in roots if isinstance(roots, list) else [roots]:
+        if is_demo(root):
+            continue
+        folder = Path(root) if Path(root).is_dir() else Path(root).parent
+        if (folder / "audit.json").is_file():
+            told += [f"{root}: {warning}" for warning in audit_warnings(folder / "audit.json")]
+    return told
 
 
 def with_splits(

@@ -37,7 +37,7 @@ from avdetect.recipes.encoders import fit_encoder, fit_settings, fitted, start_e
 from avdetect.recipes.evidence_store import EvidenceStore
 from avdetect.recipes.run_folder import RunFolder, write_json
 from avdetect.recipes.scoring import score_split, write_scores
-from avdetect.recipes.sources import is_demo, read_roots, with_splits
+from avdetect.recipes.sources import audit_flags, is_demo, read_roots, with_splits
 from avdetect.training import FusionTask, fit
 from avdetect.training.checkpoints import load_state, save_state
 from avdetect.training.history import History
@@ -221,6 +221,7 @@ class Context:
             plot_learning_curves(epochs, self.run.path / "plots" / "learning_curves.png", self.config["name"])
         selected = {name: self.run.result(name) for name in (*self.modalities, "fusion", "calibrate")}
         failed = self.prepared.failures
+        result["warnings"] += audit_flags(self.config["data"]["root"])
         result["n_unreadable"] = int((failed["split"] == "test").sum())  # in no other number
         write_json(
             self.run.path / "metrics.json", {**result, "selected_on": "validation", "stages": selected}
