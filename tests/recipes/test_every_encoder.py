@@ -49,7 +49,9 @@ def settings_of(name, kind):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         config = compose("recipe/dfdc_fusion")
     settings = OmegaConf.to_container(config, resolve=True)["train"][kind]
-    settings |= {"batch": 4 if name == "syncnet" else 8, "crops_per_clip": 1, "val_crops": 1}
+    settings["batch"] = 4 if name == "syncnet" else 8
+    if kind == "visual":
+        settings |= {"crops_per_clip": 1, "val_crops": 1}
     if "ucf" in name and "(" not in name:
         settings["method"] = "ucf"
     return settings
