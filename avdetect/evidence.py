@@ -180,7 +180,11 @@ def _judge_faces(clip: Clip, encoder: Encoder | None, reasons: dict[str, str]) -
     if not clip.tracks:
         reasons["visual"] = clip.reasons.get("visual", "no face found")
         return []
-    return [_judge_track(track, encoder) for track in clip.tracks]
+    # A network that compares a frame with the one before it would compare a lone picture with itself.
+    judged = [_judge_track(t, encoder) for t in clip.tracks if len(t.crops) >= encoder.preprocess.frames]
+    if not judged:
+        reasons["visual"] = f"{encoder.name} compares consecutive frames, and no face is seen in two"
+    return judged
 
 
 def _judge_track(track: FaceTrack, encoder: Encoder) -> TrackEvidence:

@@ -127,3 +127,13 @@ def test_survives_a_round_trip_on_disk(encoders, tmp_path):
         for one, other in zip(parts, again.features()[name], strict=True):
             np.testing.assert_array_equal(one, other)
     assert again.frame_logits() == evidence.frame_logits()
+
+
+def test_a_lone_picture_is_not_judged_by_a_network_that_compares_frames():
+    torch.manual_seed(0)
+    encoder = {"visual": create_encoder("ssim(efficientnet_autoatt_tiny)").eval()}
+    alone = collect_evidence(clip([track(detections=1)]), encoder)
+    assert alone.face is None and alone.features()["visual"] is None
+    assert "compares consecutive frames, and no face is seen in two" in alone.reasons["visual"]
+    both = collect_evidence(clip([track(0, detections=1), track(1, detections=3)]), encoder)
+    assert [one.track_id for one in both.tracks] == [1] and "visual" not in both.reasons

@@ -15,6 +15,10 @@ from avdetect.media import Clip
 SEGMENT_S = 1.0
 
 
+# of a face beside another one that was judged
+TOO_FEW_CROPS = "seen in too few frames for this encoder, which compares consecutive ones"
+
+
 def modalities_of(scores: dict[str, float | None], evidence: Evidence) -> dict[str, Modality]:
     """Score or reason per modality; scores as of `fused_logits`, calibrated."""
     sync = evidence.sync
@@ -36,7 +40,7 @@ def faces_of(bundle: Bundle, clip: Clip, evidence: Evidence) -> list[Face]:
     faces = []
     for track in clip.tracks:
         found = judged.get(track.id)
-        score, reason, at_time = None, evidence.reasons.get("visual"), {}
+        score, reason, at_time = None, evidence.reasons.get("visual", TOO_FEW_CROPS), {}
         if found is not None:
             score, reason = calibrated(bundle, "visual", found.logit), None
             at_time = dict(zip(found.crop_times.tolist(), found.crop_logits.tolist(), strict=True))

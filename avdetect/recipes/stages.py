@@ -204,6 +204,7 @@ class Context:
             "manifest_sha256": sha256_file(self.run.path / "manifest.csv"),
             "datasets": sorted(table["dataset"].dropna().unique().tolist()),
             "seed": self.config["seed"],
+            "selected_on": "validation",
             "warnings": [DEMO_NOTE] if demo else [],
             "metrics": None,
         }

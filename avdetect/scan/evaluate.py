@@ -31,7 +31,7 @@ from avdetect.scan.clip_scores import Options, detector_hash, score_manifest
 from avdetect.scan.evaluation_page import write_page
 from avdetect.scan.evaluation_plots import draw_all
 from avdetect.scan.score_tables import clip_table, embedding_table, frame_table, scorefile_table
-from avdetect.scan.test_sets import TestSet, read_test_sets, training_warnings
+from avdetect.scan.test_sets import TestSet, read_test_sets, selected_on, training_warnings
 
 SCHEMA = "avdetect.evaluation/1"
 MATRIX = ("roc_auc", "average_precision", "eer", "accuracy")
@@ -272,7 +272,7 @@ def _about(bundle: Bundle) -> dict[str, Any]:
         "encoders": {name: entry["name"] for name, entry in card["encoders"].items()},
         "trained_on": card.get("training_data"),
         "manifest_sha256": card.get("manifest_sha256"),
-        "selected_on": "validation",
+        "selected_on": selected_on(card),
         "calibration": {name: value.to_dict() for name, value in bundle.calibration.items()},
         "thresholds": bundle.thresholds,
         "warnings": card.get("warnings", []),

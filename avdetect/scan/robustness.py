@@ -31,7 +31,7 @@ from avdetect.evidence import MODALITIES, Evidence, collect_evidence
 from avdetect.inference import Bundle, load_bundle
 from avdetect.inference.scoring import calibrated_scores, fused_logits
 from avdetect.scan.clip_scores import detector_hash
-from avdetect.scan.test_sets import training_warnings
+from avdetect.scan.test_sets import selected_on, training_warnings
 from avdetect.training.checkpoints import load_state, save_state
 from avdetect.transforms.degrade import DEGRADATIONS, Degradation, degradation, degrade
 
@@ -101,7 +101,7 @@ def measure_robustness(
             "name": detector.card.get("name"),
             "sha256": detector_hash(detector),
         },
-        "selected_on": "validation; nothing was chosen on these clips",
+        "selected_on": selected_on(detector.card),
         "data": str(data),
         "warnings": training_warnings(detector, manifest),
     }

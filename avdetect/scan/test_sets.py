@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from avdetect.data import Manifest, read_format
 from avdetect.data.manifest import SPLITS
@@ -71,6 +72,11 @@ def _chosen(manifest: Manifest, path: Path, split: str) -> tuple[Manifest, list[
     if split != "test":
         return chosen, [f"the split {split} of {path.name} is judged: it is there to be learned or chosen on"]
     return chosen, []
+
+
+def selected_on(card: dict[str, Any]) -> str:
+    """On what epochs, calibration and thresholds of a detector were chosen, as its card says; never guessed."""
+    return card.get("selected_on") or "not recorded on the detector's card"
 
 
 def training_warnings(bundle: Bundle, tested: Manifest) -> list[str]:

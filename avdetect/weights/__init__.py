@@ -10,7 +10,7 @@ _PLACES = {
     "load_strict": "files",
     "read_metadata": "files",
     "read_state": "files",
-    "sha256_file": "files",
+    "sha256_file": "hashing",
     "write_safetensors": "files",
     "Published": "catalog",
     "find_published": "catalog",

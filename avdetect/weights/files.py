@@ -1,6 +1,5 @@
 """Reading and writing of weight files without ever running code that a file brings along."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -29,15 +28,6 @@ WRAPPERS = (
 )  # where publishers' checkpoints keep the weights
 METADATA_KEY = "avdetect"
 NAMED_KEYS = 5  # how many keys an error message lists before it counts the rest
-
-
-def sha256_file(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:

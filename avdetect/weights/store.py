@@ -3,7 +3,6 @@
 The folder is `$AVDETECT_CACHE`, else the platform's cache folder for avdetect.
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ import pooch
 from avdetect.errors import WeightsError
 from avdetect.weights.catalog import Published
 from avdetect.weights.download import Progress, ResumingDownloader, not_written
+from avdetect.weights.hashing import sha256_file
 
 
 def cache_folder() -> Path:
@@ -33,11 +33,6 @@ def place(entry: Published) -> Path:
 def _record(entry: Published) -> Path:
     """Beside a file without a published hash: the hash it was imported with, as sha256sum writes it."""
     return cache_folder() / f"{entry.filename}.sha256"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_cached(entry: Published) -> bool:
@@ -61,7 +56,7 @@ def cached_file(entry: Published) -> Path:
     path = place(entry)
     if not path.is_file():
         raise WeightsError(f"The weights {entry.name} are not in the cache; run `{_how_to_get(entry)}`.")
-    if _sha256(path) != known_hash(entry):
+    if sha256_file(path) != known_hash(entry):
         raise WeightsError(
             f"{path} is not the file that was published or imported as {entry.name} (other SHA-256);"
             f" run `{_how_to_get(entry)}` again."
@@ -138,7 +133,7 @@ def import_file(path: str | Path, entry: Published, check: Callable[[Path], obje
             Path(beside) / entry.filename
         )  # the suffix says how it is read, whatever the user's file is called
         shutil.copyfile(path, copy)
-        found = _sha256(copy)
+        found = sha256_file(copy)
         if entry.sha256 and found != entry.sha256:
             raise WeightsError(
                 f"{path} is not {entry.name}: its SHA-256 is {found}, the published one {entry.sha256}."

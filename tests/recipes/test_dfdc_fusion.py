@@ -50,6 +50,7 @@ def test_run_folder_is_complete(smoke_run):
 def test_metrics_say_what_was_selected_on_what(smoke_run):
     metrics = json.loads((smoke_run / "metrics.json").read_text())
     assert metrics["selected_on"] == "validation" and metrics["n_unreadable"] == 0
+    assert json.loads((smoke_run / "bundle" / "card.json").read_text())["selected_on"] == "validation"
     assert all(
         metrics["stages"][name]["selected_on"] == "validation" for name in ("visual", "audio", "lipsync")
     )

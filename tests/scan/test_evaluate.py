@@ -44,7 +44,8 @@ def bundle(tmp_path_factory) -> Path:
         encoders, FusionHead(feature_dims(encoders)).eval(), ClipSettings(),
         {name: Calibration("platt", 30.0, 0.0) for name in ("fused", "audio")},
         {name: band for name in ("fused", "audio")},
-        {"name": "voices", "datasets": ["Elsewhere"], "warnings": [], "training_data": ["Elsewhere  audio"]},
+        {"name": "voices", "datasets": ["Elsewhere"], "warnings": [], "training_data": ["Elsewhere  audio"],
+         "selected_on": "validation"},
     )  # fmt: skip
     save_bundle(made, tmp_path_factory.mktemp("bundle") / "bundle")
     return next(tmp_path_factory.getbasetemp().glob("bundle*/bundle"))
@@ -398,3 +399,10 @@ def test_an_audio_visual_detector_scores_as_its_recipe_did(smoke_run, tmp_path):
     for column in ("score", "visual", "audio", "lipsync"):
         np.testing.assert_allclose(mine[column], theirs[column].astype(float), rtol=1e-4)
     assert values["warnings"] and not any("trained or chosen on" in text for text in values["warnings"])
+
+
+def test_what_a_detector_was_chosen_on_is_never_guessed():
+    from avdetect.scan.test_sets import selected_on
+
+    assert selected_on({"selected_on": "validation"}) == "validation"
+    assert selected_on({}) == "not recorded on the detector's card"
