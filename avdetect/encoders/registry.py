@@ -160,16 +160,20 @@ def describe_encoder(name: str) -> EncoderCard:
     )
 
 
-def save_encoder(encoder: "Encoder", path: str | Path) -> None:
-    """Write weights, name, settings and preprocess of an encoder to one `.safetensors` file, atomically."""
-    from avdetect.weights import write_safetensors
+def save_encoder(encoder: "Encoder", path: str | Path, half: bool = False) -> None:
+    """Write weights, name, settings and preprocess of an encoder to one `.safetensors` file, atomically.
+
+    half: as float16 what float16 can hold; `load_encoder` makes float32 of it again.
+    """
+    from avdetect.weights import in_half_precision, write_safetensors
 
     metadata = {
         "name": encoder.name,
         "settings": encoder.settings,
         "preprocess": encoder.preprocess.to_dict(),
     }
-    write_safetensors(encoder.state_dict(), path, metadata)
+    state = encoder.state_dict()
+    write_safetensors(in_half_precision(state) if half else state, path, metadata)
 
 
 def load_encoder(

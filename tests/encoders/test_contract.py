@@ -22,6 +22,7 @@ PARAMETERS = {
     "efficientnet_autoatt_b4_st": 17_554_050,
     "efficientnet_autoatt_b0": 4_008_870,
     "efficientnet_autoatt_tiny": 601_318,
+    "resnet_autoatt_small": 3_583_082,
     # -- Xception
     "xception": 20_809_001,
     "xception_st": 20_813_097,
@@ -47,6 +48,7 @@ PARAMETERS = {
     # -- audio
     "mel_cnn": 798_849,
     "mel_cnn_tiny": 112_465,
+    "spectrum_cnn": 330_769,
     "aasist": 297_866,  # published
     "aasist_l": 85_306,  # published
     "rawnet2": 17_621_410,  # published
@@ -54,6 +56,8 @@ PARAMETERS = {
     # -- lip-sync
     "lipsync": 1_060_321,
     "lipsync_tiny": 219_025,
+    "lipsync_small": 897_046,
+    "lipsync_wide": 1_919_302,
     "syncnet": 13_631_616 + 38,  # published, and the head that was not
     "syncnet_tiny": 156_918,
 }

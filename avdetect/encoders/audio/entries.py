@@ -19,6 +19,12 @@ ENTRIES: dict[str, Entry] = {
         "fewer channels and a shorter hop: trains on a CPU in a minute",
         {"channels": (16, 32, 48, 64), "dense": 128, "n_mels": 64, "hop_length": 128},
     ),
+    "spectrum_cnn": Entry(
+        "audio",
+        "audio.spectrum_cnn:SpectrumCNN",
+        "the package's own, after the spectrogram CNNs of the ASVspoof challenges",
+        "none",
+    ),
     # -- AASIST, RawNet2
     "aasist": Entry("audio", "audio.aasist:AASIST", _AASIST, _AASIST_CHANGES),
     "aasist_l": Entry(

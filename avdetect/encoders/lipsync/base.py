@@ -58,6 +58,23 @@ class SyncEncoder(Encoder):
             )
         return self._lips(mouths), self._sound(waveform)
 
+    def pair_distances(self, lips: Tensor, sound: Tensor) -> Tensor:
+        """Embeddings (N, W, D) each -> distances (N, W, 2*reach+1) as in `sync.offset_distances`."""
+        return sync.offset_distances(lips, sound, self.reach)
+
+    def curve_features(self, curve: Tensor, usable: Tensor, weights: Tensor) -> Tensor:
+        """Mean distances, usable offsets and weights by offset (N, O) -> what `classify` takes (N, O + 6)."""
+        return sync.curve_features(curve, usable, self.sharpness)
+
+    def curve_confidence(self, curve: Tensor, usable: Tensor, weights: Tensor) -> Tensor:
+        """How sure the best offset is (N,), from the same: here the median of the curve minus its minimum."""
+        minimum, median = sync.curve_statistics(curve, usable)
+        return median - minimum
+
+    def best_offset(self, curve: Tensor, usable: Tensor, weights: Tensor) -> Tensor:
+        """Offset (N,) in grid frames at which lips and sound fit best, from the same."""
+        return sync.masked_curve(curve, usable).argmin(dim=1) - self.reach
+
     def windows(self, mouths: Tensor, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """`streams` at length 1, for InfoNCE over shifts in the clip and over other clips:
         `torch.einsum("nwd,mud->nwmu", lips, sound)` holds all cosines, (n, w) matching (n, w).
@@ -78,9 +95,10 @@ class SyncEncoder(Encoder):
         lips, sound = self.streams(mouths, waveform)
         speech = self.speech(waveform)
         speech = torch.where(speech.sum(dim=1, keepdim=True) > 0, speech, torch.ones_like(speech))
-        distances = sync.offset_distances(lips, sound, self.reach)
-        curve, usable = sync.mean_curve(distances, sync.pair_weights(speech, self.reach))
-        return sync.curve_features(curve, usable, self.sharpness)
+        distances = self.pair_distances(lips, sound)
+        weights = sync.pair_weights(speech, self.reach)
+        curve, usable = sync.mean_curve(distances, weights)
+        return self.curve_features(curve, usable, weights.sum(dim=1))
 
     def classify(self, embedding: Tensor) -> Tensor:
         """(N, embedding_dim) -> (N,) logits, positive = out of sync."""
@@ -100,14 +118,14 @@ class SyncEncoder(Encoder):
             raise ValueError(f"compare takes one clip, not {len(mouths)}")
         lips, sound = self.streams(mouths, waveform)
         speech = self.speech(waveform)
-        distances = sync.offset_distances(lips, sound, self.reach)
+        distances = self.pair_distances(lips, sound)
         weights = sync.pair_weights(speech, self.reach)
         curve, usable = sync.mean_curve(distances, weights)
-        minimum, median = sync.curve_statistics(curve, usable)
-        features = sync.curve_features(curve, usable, self.sharpness)
+        by_offset = weights.sum(dim=1)
+        features = self.curve_features(curve, usable, by_offset)
         heard = bool(usable.any())
         fps = self.preprocess.grid_fps
-        best = int(sync.masked_curve(curve, usable).argmin()) - self.reach
+        best = int(self.best_offset(curve, usable, by_offset))
         nan = float("nan")
         second_times, second_logits = self._by_second(distances, weights)
         return SyncResult(
@@ -116,7 +134,7 @@ class SyncEncoder(Encoder):
             curve=curve.masked_fill(~usable, nan)[0].cpu().numpy(),
             offset_frames=best if heard else None,
             offset_ms=best * 1000.0 / fps if heard else None,
-            confidence=float(median - minimum) if heard else nan,
+            confidence=float(self.curve_confidence(curve, usable, by_offset)) if heard else nan,
             logit=float(self.classify(features)) if heard else nan,
             embedding=features[0].float().cpu().numpy(),
             window_times=start_s
@@ -138,6 +156,6 @@ class SyncEncoder(Encoder):
         for time in times.tolist():
             near = ((middles - time - 0.5).abs() <= CONTEXT_S / 2).nonzero().squeeze(1).to(distances.device)
             curve, usable = sync.mean_curve(distances[:, near], weights[:, near])
-            logit = self.classify(sync.curve_features(curve, usable, self.sharpness))
+            logit = self.classify(self.curve_features(curve, usable, weights[:, near].sum(dim=1)))
             logits.append(torch.where(usable.any(dim=1), logit, torch.full_like(logit, float("nan"))))
         return times, torch.cat(logits)

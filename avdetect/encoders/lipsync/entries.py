@@ -26,6 +26,19 @@ ENTRIES: dict[str, Entry] = {
         "as lipsync, with fewer channels",
         {"channels": (12, 24, 32, 48), "dim": 96},
     ),
+    "lipsync_small": Entry(
+        "lipsync",
+        "lipsync.temporal:TemporalLipSync",
+        _LIPSYNC,
+        "frame differences, convolutions over time, the clip's channel taken out, evidence summed over the windows",
+    ),
+    "lipsync_wide": Entry(
+        "lipsync",
+        "lipsync.temporal:TemporalLipSync",
+        _LIPSYNC,
+        "as lipsync_small, with more channels",
+        {"channels": (32, 64, 128, 192), "dim": 192},
+    ),
     # -- SyncNet
     "syncnet": Entry("lipsync", "lipsync.syncnet:SyncNet", _SYNCNET, _SYNCNET_CHANGES),
     "syncnet_tiny": Entry(

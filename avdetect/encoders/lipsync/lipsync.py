@@ -51,10 +51,10 @@ class LipSync(SyncEncoder):
             sample_rate, 512, 400, hop, n_mels, fmin=20.0, fmax=sample_rate / 2, center=False
         )
         self.band_norm = nn.BatchNorm1d(n_mels)
-        self.sound_maps = _sound_maps(channels)
-        self.sound_time = _over_time(channels[-1] * _halved(n_mels, 4), dim, dropout)
-        self.lip_maps = _lip_maps(channels)
-        self.lip_time = _over_time(channels[-1] * _halved(mouth_size, 4) ** 2, dim, dropout)
+        self.sound_maps = sound_maps(channels)
+        self.sound_time = _over_time(channels[-1] * halved(n_mels, 4), dim, dropout)
+        self.lip_maps = lip_maps(channels)
+        self.lip_time = _over_time(channels[-1] * halved(mouth_size, 4) ** 2, dim, dropout)
         self.classifier = nn.Sequential(nn.Linear(self.embedding_dim, 32), nn.ReLU(), nn.Linear(32, 1))
         self.to(memory_format=torch.channels_last)
 
@@ -93,31 +93,33 @@ class LipSync(SyncEncoder):
         return torch.rand(batch, frames, size, size), sound
 
 
-def _halved(size: int, times: int) -> int:
+def halved(size: int, times: int) -> int:
+    """A side after `times` convolutions of stride 2."""
     for _ in range(times):
         size = (size + 1) // 2
     return size
 
 
-def _block(
+def block(
     before: int, after: int, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
 ) -> nn.Module:
+    """Convolution, batch norm, ReLU."""
     convolution = nn.Conv2d(before, after, kernel, stride, pad, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU())
 
 
-def _lip_maps(channels: tuple[int, int, int, int]) -> nn.Sequential:
-    """Each frame by itself; four halvings: (N*T, 1, 48, 48) -> (N*T, C, 3, 3)."""
+def lip_maps(channels: tuple[int, int, int, int], inputs: int = 1) -> nn.Sequential:
+    """Each frame by itself; four halvings: (N*T, inputs, 48, 48) -> (N*T, C, 3, 3)."""
     one, two, three, four = channels
     return nn.Sequential(
-        _block(1, one, (5, 5), (2, 2), (2, 2)),
-        _block(one, two, (3, 3), (2, 2), (1, 1)),
-        _block(two, three, (3, 3), (2, 2), (1, 1)),
-        _block(three, four, (3, 3), (2, 2), (1, 1)),
+        block(inputs, one, (5, 5), (2, 2), (2, 2)),
+        block(one, two, (3, 3), (2, 2), (1, 1)),
+        block(two, three, (3, 3), (2, 2), (1, 1)),
+        block(three, four, (3, 3), (2, 2), (1, 1)),
     )
 
 
-def _sound_maps(channels: tuple[int, int, int, int]) -> nn.Sequential:
+def sound_maps(channels: tuple[int, int, int, int]) -> nn.Sequential:
     """100 Hz -> 25 Hz and frequency halved four times: (N, 1, 80, 4*T) -> (N, C, 5, T).
 
     A kernel of four steps with stride 2 and padding 1 is centred between the two steps it replaces, so that
@@ -125,10 +127,10 @@ def _sound_maps(channels: tuple[int, int, int, int]) -> nn.Sequential:
     """
     one, two, three, four = channels
     return nn.Sequential(
-        _block(1, one, (5, 3), (2, 1), (2, 1)),
-        _block(one, two, (3, 4), (2, 2), (1, 1)),
-        _block(two, three, (3, 4), (2, 2), (1, 1)),
-        _block(three, four, (3, 1), (2, 1), (1, 0)),
+        block(1, one, (5, 3), (2, 1), (2, 1)),
+        block(one, two, (3, 4), (2, 2), (1, 1)),
+        block(two, three, (3, 4), (2, 2), (1, 1)),
+        block(three, four, (3, 1), (2, 1), (1, 0)),
     )
 
 

@@ -34,7 +34,9 @@ class SyncResult:
     curve: np.ndarray  # (O,) float32, mean distance by offset; NaN where the overlap is too small
     offset_frames: int | None  # where the curve is lowest
     offset_ms: float | None
-    confidence: float  # median - minimum of the curve
+    confidence: (
+        float  # how sure the offset is: median - minimum of the curve, or what the encoder says instead
+    )
     logit: float  # of "out of sync", for the clip
     embedding: np.ndarray  # (D,) float32, what the logit is made from
     window_times: np.ndarray  # (W,) float64, seconds, middle frame of each window

@@ -38,6 +38,14 @@ ENTRIES: dict[str, Entry] = {
         "EfficientNet-B0 in place of B4: a quarter of the parameters",
     ),
     "efficientnet_autoatt_tiny": Entry("visual", "visual.autoatt:EfficientNetAutoAttTiny", _ISPL, _TINY),
+    # -- residual
+    "resnet_autoatt_small": Entry(
+        "visual",
+        "visual.resnet:ResNetAutoAttSmall",
+        "He et al., Deep Residual Learning for Image Recognition, CVPR 2016; the map that is taught where a face was "
+        "changed: Dang et al., On the Detection of Digital Face Manipulation, CVPR 2020",
+        "six blocks of plain convolutions at 144 pixels: trains on a CPU",
+    ),
     # -- Xception
     "xception": Entry("visual", "visual.xception:XceptionEncoder", _XCEPTION, _XCEPTION_INPUT),
     "xception_st": Entry(
