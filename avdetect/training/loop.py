@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader
 
 from avdetect.data.guard import check_closed
 from avdetect.errors import ConfigError
+from avdetect.training.average import Average
 from avdetect.training.checkpoints import load_state, save_state
 from avdetect.training.history import History
 from avdetect.training.optim import build_optimizer, freeze, schedule_factor, train_mode
@@ -98,12 +100,15 @@ class _Fit:
             history,
             report,
         )
+        # Accelerate keeps one precision for a process and has no public way to change it; the stages have their own.
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(mixed_precision=_precision(settings.precision))
         self.frozen = freeze(task.model, settings)
         optimizer, self.scales = build_optimizer(task.model, settings)
         self.model, self.optimizer, self.train_loader, self.val_loader = self.accelerator.prepare(
             task.model, optimizer, task.train_loader, task.val_loader
         )
+        self.average = None if settings.average is None else Average(task.model, settings.average)
         self.epoch, self.step_count = 0, 0
         self.rows: list[dict] = []
         self.seconds = 0.0
@@ -133,7 +138,8 @@ class _Fit:
         while self.epoch < self.settings.epochs and not self._exhausted():
             started = time.perf_counter()
             train = self._train_epoch()
-            val, outputs = self._validate()
+            with self.average.in_place() if self.average else nullcontext():
+                val, outputs = self._validate()
             self.seconds += time.perf_counter() - started
             self._record(train, val)
             if self.log:
@@ -182,6 +188,8 @@ class _Fit:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.step_count += 1
+        if self.average:
+            self.average.update(self.step_count)
         return losses
 
     def _bar(self) -> Progress:
@@ -260,7 +268,8 @@ class _Fit:
             key: value.cpu() for key, value in self.accelerator.unwrap_model(self.model).state_dict().items()
         }
         if self._best() == len(self.rows) - 1:
-            save_state({"model": model, "epoch": self.epoch}, self.folder / "best.pt")
+            kept = self.average.state if self.average else model
+            save_state({"model": kept, "epoch": self.epoch}, self.folder / "best.pt")
         state = {
             "model": model,
             "optimizer": self.optimizer.state_dict(),
@@ -271,6 +280,8 @@ class _Fit:
             "lr_factor": self.lr_factor,
             "settings": self.settings.to_dict(),
         }
+        if self.average:
+            state["average"] = self.average.state
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         save_state(state, self.folder / "last.pt")
@@ -288,6 +299,8 @@ class _Fit:
             )
         self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average:
+            self.average.load(state["average"])
         if self.accelerator.scaler is not None and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step_count = state["epoch"], state["step_count"]

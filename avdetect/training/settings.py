@@ -30,6 +30,9 @@ class FitSettings(Settings):
     patience: epochs without gain before stopping; clip_norm: largest norm of the gradient, None leaves it;
     monitor: name of the validation metric, `-NAME` where less is better; precision: "auto", "no", "bf16", "fp16".
 
+    average: decay per step of an exponential moving average of the weights (0.999, say), which is then what is
+    validated and kept (Polyak averaging; Tarvainen and Valpola, "Mean teachers", NIPS 2017); None: the last weights.
+
     Fine-tuning, by dotted prefixes of the network's parameter names (`backbone.blocks.0`): freeze: parts that
     stay as they are; freeze_features: all but the head; lr_scale: factor of the rate by prefix, the longest that
     fits counts; layer_decay: factor of the rate per group of layers, from the head (1) down, times `lr_scale`.
@@ -56,6 +59,7 @@ class FitSettings(Settings):
     freeze_features: bool = False
     lr_scale: dict[str, float] | None = None
     layer_decay: float = 1.0
+    average: float | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
@@ -75,6 +79,7 @@ class FitSettings(Settings):
             "plateau_factor": (0 < self.plateau_factor < 1, "between 0 and 1"),
             "plateau_patience": (self.plateau_patience is None or self.plateau_patience >= 0, "0 or more"),
             "clip_norm": (self.clip_norm is None or self.clip_norm > 0, "positive, or null for none"),
+            "average": (self.average is None or 0 < self.average < 1, "between 0 and 1, or null for none"),
             "layer_decay": (0 < self.layer_decay <= 1, "in (0, 1]"),
             "lr_scale": (
                 all(f >= 0 for f in (self.lr_scale or {}).values()),

@@ -69,6 +69,26 @@ def train(folder, settings=None, **options):
     return task, result
 
 
+def test_averaged_weights_are_validated_kept_and_resumed(tmp_path):
+    settings = FitSettings(epochs=6, lr=0.05, patience=10, warmup=2, average=0.9)
+    whole, result = train(tmp_path / "whole", settings)
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "parts", settings, stop_in_epoch=3)
+    resumed, _ = train(tmp_path / "parts", settings)
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[key])
+    last = load_state(tmp_path / "whole" / "checkpoints" / "last.pt")
+    assert not torch.equal(last["average"]["0.weight"], last["model"]["0.weight"])
+    best = load_state(tmp_path / "whole" / "checkpoints" / "best.pt")["model"]
+    if result.best_epoch == 6:
+        assert torch.equal(best["0.weight"], last["average"]["0.weight"])
+    whole.model.eval()
+    with torch.inference_mode():
+        outputs = [whole.predict(whole.model, batch) for batch in whole.val_loader]
+    joined = {key: np.concatenate([part[key].numpy() for part in outputs]) for key in outputs[0]}
+    assert whole.metrics(joined)["loss"] == pytest.approx(result.metrics["loss"], abs=1e-6)
+
+
 def test_learns_and_keeps_the_best_epoch(tmp_path):
     task, result = train(tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
