@@ -269,7 +269,8 @@ def stage_label(table: pd.DataFrame, stage: str) -> pd.Series:
       DFDC this is noisy: few of its fake clips have a fake voice). Never for images, nor for clips known
       to be silent (column `has_audio` of a prepared set).
     - `lipsync`: 0 for genuine videos, 1 for those with method `out_of_sync`; other fakes are missing, as a
-      swapped face or a resynthesised voice may well be in time. Training makes its own shifted examples.
+      swapped face or a resynthesised voice may well be in time. A column `sync_label` goes before that where it
+      has a value. Training makes its own shifted examples.
     """
     if stage not in ("clip", "visual", "audio", "lipsync"):
         raise ConfigError(f"unknown stage {stage!r}: one of clip, visual, audio, lipsync")
@@ -283,6 +284,8 @@ def stage_label(table: pd.DataFrame, stage: str) -> pd.Series:
         out_of_sync = table["method"].eq("out_of_sync").fillna(False).astype(bool)
         known = label.eq(0).fillna(False).astype(bool) | out_of_sync
         truth = label.where(known & table["kind"].eq("video").fillna(False).astype(bool) & ~silent)
+        if "sync_label" in table:
+            truth = table["sync_label"].astype("Int64").fillna(truth)
         return truth.rename("lipsync_label")
     own, other = ("visual_label", "audio_label") if stage == "visual" else ("audio_label", "visual_label")
     elsewhere = table[other].eq(1).fillna(False).astype(bool) | table["method"].eq("out_of_sync").fillna(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from avdetect.errors import ConfigError, DataError
+from avdetect.errors import DataError
 from avdetect.evaluation import metrics, tandem
 from avdetect.evaluation.bootstrap import WeightedMetrics, draw_groups
 
