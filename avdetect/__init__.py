@@ -1,7 +1,7 @@
 """avdetect: tells whether a video, an image or a voice recording is genuine or a deepfake.
 
 from avdetect import Detector
-verdict = Detector.load("runs/dfdc_fusion/…/bundle").predict("video.mp4")
+verdict = Detector.load().predict("video.mp4")
 """
 
 __version__ = "0.1.0"

@@ -14,6 +14,7 @@ import torch
 
 from avdetect.encoders import Encoder
 from avdetect.media import Clip, FaceTrack
+from avdetect.media.traits import face_traits, sound_traits
 
 MODALITIES = ("visual", "audio", "lipsync")
 SCALARS = {"visual": 2, "audio": 2, "lipsync": 5}  # numbers beside the embedding in `Evidence.features`
@@ -32,6 +33,8 @@ class TrackEvidence:
     crop_times: np.ndarray  # (K,) seconds
     crop_logits: np.ndarray  # (K,)
     embedding: np.ndarray  # (D,) mean over crops
+    side_px: float | None = None  # median longer side of the face box, pixels of the file
+    traits: np.ndarray | None = None  # of `media.traits.face_traits`, for `inference.novelty`
 
     @property
     def logit(self) -> float:
@@ -50,7 +53,8 @@ class VoiceEvidence:
     window_times: np.ndarray  # (W,) start of each window, seconds
     window_s: float
     window_logits: np.ndarray  # (W,)
-    embedding: np.ndarray  # (D,)
+    embedding: np.ndarray  # (D,) mean over windows
+    window_embeddings: np.ndarray | None = None  # (W, D)
 
     @property
     def logit(self) -> float:
@@ -78,6 +82,7 @@ class Evidence:
     voice: VoiceEvidence | None
     sync: SyncEvidence | None
     reasons: dict[str, str] = field(default_factory=dict)
+    sound: np.ndarray | None = None  # (W, F) of `media.traits.sound_traits`, for `inference.novelty`
 
     @property
     def face(self) -> TrackEvidence | None:
@@ -106,6 +111,7 @@ class Evidence:
             "voice": self.voice and _plain(self.voice),
             "sync": self.sync and _plain(self.sync),
             "reasons": dict(self.reasons),
+            "sound": None if self.sound is None else torch.from_numpy(self.sound.copy()),
         }
 
     @classmethod
@@ -115,6 +121,7 @@ class Evidence:
             voice=values["voice"] and VoiceEvidence(**_arrays(values["voice"])),
             sync=values["sync"] and SyncEvidence(**_arrays(values["sync"])),
             reasons=values["reasons"],
+            sound=None if values["sound"] is None else values["sound"].numpy(),
         )
 
     def features(self) -> dict[str, tuple[np.ndarray, np.ndarray] | None]:
@@ -166,7 +173,9 @@ def collect_evidence(clip: Clip, encoders: dict[str, Encoder]) -> Evidence:
     tracks = _judge_faces(clip, encoders.get("visual"), reasons)
     voice = _judge_voice(clip, encoders.get("audio"), reasons)
     sync = _judge_sync(clip, encoders.get("lipsync"), reasons)
-    return Evidence(tracks, voice, sync, reasons)
+    heard = voice is not None or sync is not None
+    sound = sound_traits(clip.audio, clip.settings.sample_rate) if heard else None
+    return Evidence(tracks, voice, sync, reasons, sound)
 
 
 def _device(encoder: Encoder) -> torch.device:
@@ -196,6 +205,8 @@ def _judge_track(track: FaceTrack, encoder: Encoder) -> TrackEvidence:
         crop_times=track.crop_times,
         crop_logits=logits.float().cpu().numpy(),
         embedding=embeddings.mean(0).float().cpu().numpy(),
+        side_px=float(np.median((track.boxes[:, 2:] - track.boxes[:, :2]).max(axis=1))),
+        traits=face_traits(track.crops),
     )
 
 
@@ -209,15 +220,15 @@ def _judge_voice(clip: Clip, encoder: Encoder | None, reasons: dict[str, str]) -
     if not len(clip.audio) or float(np.abs(clip.audio).max()) == 0.0:
         reasons["audio"] = "the audio track is silent"
         return None
-    times, logits, embedding = _voice_windows(clip.audio, encoder)
-    return VoiceEvidence(times, encoder.preprocess.window_s, logits, embedding)
+    times, logits, embeddings = _voice_windows(clip.audio, encoder)
+    return VoiceEvidence(times, encoder.preprocess.window_s, logits, embeddings.mean(0), embeddings)
 
 
 def _voice_windows(audio: np.ndarray, encoder: Encoder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times (W,), logits (W,) and mean embedding (D,), a stretch at a time: memory does not grow with duration."""
+    """Times (W,), logits (W,) and embeddings (W, D), a stretch at a time: sound is not held twice."""
     pre, device = encoder.preprocess, _device(encoder)
     hop, size = round(pre.hop_s * pre.sample_rate), pre.window_samples
-    times, logits, total, count = [], [], 0.0, 0
+    times, logits, vectors = [], [], []
     start = 0
     while start == 0 or start + size - hop < len(audio):
         start = max(0, min(start, len(audio) - size))  # the last window ends with the sound
@@ -225,9 +236,9 @@ def _voice_windows(audio: np.ndarray, encoder: Encoder) -> tuple[np.ndarray, np.
         embeddings = encoder.embed(windows.to(device))
         logits.append(encoder.classify(embeddings).float().cpu().numpy())
         times.append(start / pre.sample_rate + np.asarray(offsets, float))
-        total, count = total + embeddings.float().sum(0).cpu().numpy(), count + len(windows)
+        vectors.append(embeddings.float().cpu().numpy())
         start += BATCH * hop
-    return np.concatenate(times), np.concatenate(logits), total / count
+    return np.concatenate(times), np.concatenate(logits), np.concatenate(vectors)
 
 
 def _judge_sync(clip: Clip, encoder: Encoder | None, reasons: dict[str, str]) -> SyncEvidence | None:
@@ -254,7 +265,7 @@ def _judge_sync(clip: Clip, encoder: Encoder | None, reasons: dict[str, str]) ->
     if not heard:
         reasons["lipsync"] = "nothing is heard while a face is seen"
     # The talking face is the one whose lips say most about the sound, at whatever offset.
-    return max(heard, key=lambda sync: sync.confidence, default=None)
+    return max(heard, key=lambda sync: float(np.nanmedian(sync.curve) - np.nanmin(sync.curve)))
 
 
 def _sync_of_track(clip: Clip, track: FaceTrack, encoder: Encoder) -> SyncEvidence | None:
@@ -276,18 +287,27 @@ def _sync_of_track(clip: Clip, track: FaceTrack, encoder: Encoder) -> SyncEviden
         return None
     share = np.asarray(weights) / sum(weights)
     curve = _weighted([result.curve for result in results], share)
-    best = int(np.nanargmin(curve)) - len(curve) // 2
+    best, confidence = _best_offset(encoder, curve, [result.distances for result in results])
     return SyncEvidence(
         track_id=track.id,
         logit=float(np.dot(share, [result.logit for result in results])),
         offset_frames=best,
         offset_ms=best * 1000.0 / clip.settings.grid_fps,
-        confidence=float(np.nanmedian(curve) - np.nanmin(curve)),
+        confidence=confidence,
         curve=curve.astype(np.float32),
         second_times=np.concatenate([result.second_times for result in results]),
         second_logits=np.concatenate([result.second_logits for result in results]),
         embedding=share.astype(np.float32) @ np.stack(embeddings),
     )
+
+
+def _best_offset(encoder: Encoder, curve: np.ndarray, distances: list[np.ndarray]) -> tuple[int, float]:
+    """Offset in grid frames and confidence of a joined curve (O,), from the distances (W, O) of its stretches."""
+    pairs = np.sum([np.isfinite(part).sum(0) for part in distances], 0, dtype=np.float32)
+    usable = np.isfinite(curve)
+    parts = (np.where(usable, curve, 0.0).astype(np.float32), usable, pairs)
+    given = [torch.from_numpy(part)[None].to(_device(encoder)) for part in parts]
+    return int(encoder.best_offset(*given)), float(encoder.curve_confidence(*given))
 
 
 def _weighted(curves: list[np.ndarray], share: np.ndarray) -> np.ndarray:

@@ -27,8 +27,9 @@ def run(
     *command: str, cwd: Path, env: dict[str, str] | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess:
     """A command in another folder, with this checkout's package."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("AVDETECT_BUNDLE", None)
+    environment |= env or {}
     return subprocess.run(
         [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
     )

@@ -1,16 +1,24 @@
-"""From a file to a verdict."""
+"""From a file to a verdict. Importing this package does not import torch: a detector's card must be shown at once."""
 
-from avdetect.inference.bundle import Bundle, clip_settings_of, find_bundle, load_bundle, save_bundle
-from avdetect.inference.detector import Analysis, Detector
-from avdetect.inference.verdict import Verdict
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "Analysis",
-    "Bundle",
-    "Detector",
-    "Verdict",
-    "clip_settings_of",
-    "find_bundle",
-    "load_bundle",
-    "save_bundle",
-]
+_PLACES = {
+    "Analysis": "detector",
+    "Bundle": "bundle",
+    "Detector": "detector",
+    "Verdict": "verdict",
+    "choose_bundle": "card",
+    "clip_settings_of": "bundle",
+    "find_bundle": "card",
+    "load_bundle": "bundle",
+    "save_bundle": "bundle",
+}
+
+__all__ = [*_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(f"avdetect.inference.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 bundle/card.json            encoders and settings, how media is read, calibration, thresholds, data, metrics
 bundle/visual.safetensors   one file per encoder
 bundle/fusion.safetensors
+bundle/novelty.safetensors  what it was made for, where that was measured (`inference.novelty`)
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from avdetect import __version__
 from avdetect.encoders import Encoder, load_encoder, save_encoder
 from avdetect.errors import WeightsError
 from avdetect.evaluation import Calibration
 from avdetect.evidence import MODALITIES
 from avdetect.fusion import FusionHead
+from avdetect.inference.card import HOW_TO_GET_ONE, SCHEMA, read_card
+from avdetect.inference.novelty import Novelty
 from avdetect.media import ClipSettings
 from avdetect.weights import read_state, sha256_file, write_safetensors
-
-SCHEMA = "avdetect.bundle/1"
-ENVIRONMENT = "AVDETECT_BUNDLE"
-HOW_TO_GET_ONE = "train one with `python -m avdetect.recipes.dfdc_fusion`, or name one with --bundle FOLDER"
 
 
 @dataclass
@@ -44,25 +45,44 @@ class Bundle:
     thresholds: dict[str, dict[str, float]]
     card: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    novelty: Novelty | None = None  # None: everything is judged
 
 
-def save_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write a bundle; a folder that is there is replaced only when the new one is complete."""
+def save_bundle(bundle: Bundle, folder: Path, half: bool = False, at_most: int | None = None) -> None:
+    """Write a bundle; a folder that is there is replaced only when the new one is complete.
+
+    half: encoders' weights as float16 where that holds them (`weights.in_half_precision`), read back as float32.
+    at_most: bytes of all files together; raises WeightsError, and writes nothing, where it takes more.
+    """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    try:
+        _write(bundle, temporary, half)
+        size = sum(file.stat().st_size for file in temporary.iterdir())
+        if at_most is not None and size > at_most:
+            raise WeightsError(
+                f"the detector takes {size / 1e6:.1f} MB and may take {at_most / 1e6:.0f} MB: train smaller encoders"
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(bundle: Bundle, folder: Path, half: bool) -> None:
     encoders = {}
     for modality, encoder in bundle.encoders.items():
         file = f"{modality}.safetensors"
-        save_encoder(encoder, temporary / file)
+        save_encoder(encoder, folder / file, half)
         encoders[modality] = {
             "name": encoder.name,
             "settings": encoder.settings,
             "preprocess": encoder.preprocess.to_dict(),
             "file": file,
-            "sha256": sha256_file(temporary / file),
+            "sha256": sha256_file(folder / file),
         }
-    write_safetensors(bundle.fusion.state_dict(), temporary / "fusion.safetensors", {"name": "fusion"})
+    write_safetensors(bundle.fusion.state_dict(), folder / "fusion.safetensors", {"name": "fusion"})
     card = {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -73,20 +93,35 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "fusion": {
             "settings": bundle.fusion.settings,
             "file": "fusion.safetensors",
-            "sha256": sha256_file(temporary / "fusion.safetensors"),
+            "sha256": sha256_file(folder / "fusion.safetensors"),
         },
         "calibration": {name: calibration.to_dict() for name, calibration in bundle.calibration.items()},
         "thresholds": bundle.thresholds,
     }
-    (temporary / "card.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    if bundle.novelty is not None:
+        card["novelty"] = {**card.get("novelty", {}), **_write_novelty(bundle.novelty, folder)}
+    (folder / "card.json").write_text(json.dumps(card, indent=2, allow_nan=False) + "\n")
+
+
+def _write_novelty(novelty: Novelty, folder: Path) -> dict[str, Any]:
+    file = "novelty.safetensors"
+    arrays = {name: torch.from_numpy(array) for name, array in novelty.arrays().items()}
+    write_safetensors(arrays, folder / file, {"name": "novelty"})
+    return {"file": file, "sha256": sha256_file(folder / file), **novelty.limits()}
+
+
+def _read_novelty(folder: Path, card: dict[str, Any]) -> Novelty | None:
+    entry = card.get("novelty")
+    if entry is None:
+        return None
+    state = read_state(_checked(folder, entry))
+    return Novelty.restore({name: value.numpy() for name, value in state.items()}, entry)
 
 
 def load_bundle(folder: str | Path) -> Bundle:
     """Read a bundle and check every file against its SHA-256. Raises WeightsError in one sentence."""
     folder = Path(folder)
-    card = _read_card(folder)
+    card = read_card(folder)
     try:
         encoders = {
             modality: load_encoder(_checked(folder, entry), entry["name"], entry["settings"])
@@ -105,6 +140,7 @@ def load_bundle(folder: str | Path) -> Bundle:
             thresholds=card["thresholds"],
             card=card,
             folder=folder,
+            novelty=_read_novelty(folder, card),
         )
     except (KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(
@@ -114,39 +150,10 @@ def load_bundle(folder: str | Path) -> Bundle:
 
 def clip_settings_of(folder: str | Path) -> ClipSettings:
     """How a bundle wants media to be read, from its card alone. Raises WeightsError as `load_bundle` does."""
-    card = _read_card(Path(folder))
+    card = read_card(Path(folder))
     if "clip" not in card:
         raise WeightsError(f"{Path(folder) / 'card.json'} does not say how media is read: {HOW_TO_GET_ONE}")
     return ClipSettings.from_dict(card["clip"])
-
-
-def find_bundle(named: str | Path | None = None) -> Path:
-    """The bundle to use: the named one, `$AVDETECT_BUNDLE`, or the newest below ./runs."""
-    if named is not None:
-        return Path(named)
-    if os.environ.get(ENVIRONMENT):
-        return Path(os.environ[ENVIRONMENT])
-    cards = sorted(Path("runs").glob("*/*/bundle/card.json"), key=lambda path: path.stat().st_mtime)
-    if not cards:
-        raise WeightsError(
-            f"no trained detector is here (looked in ./runs and ${ENVIRONMENT}): {HOW_TO_GET_ONE}"
-        )
-    return cards[-1].parent
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    path = folder / "card.json"
-    if not path.is_file():
-        raise WeightsError(f"{folder} is not a detector bundle (no card.json): {HOW_TO_GET_ONE}")
-    try:
-        card = json.loads(path.read_text())
-    except ValueError as error:
-        raise WeightsError(f"{path} is not valid JSON ({error}): copy or train the bundle again") from error
-    if not isinstance(card, dict) or card.get("schema") != SCHEMA:
-        raise WeightsError(
-            f"{path} is not of schema {SCHEMA}: it was made by another version, train it again"
-        )
-    return card
 
 
 def _checked(folder: Path, entry: dict[str, Any]) -> Path:

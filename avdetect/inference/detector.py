@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avdetect.evidence import Evidence, collect_evidence
-from avdetect.inference.bundle import Bundle, find_bundle, load_bundle
-from avdetect.inference.scoring import calibrated_scores, fused_logits
+from avdetect.inference.bundle import Bundle, load_bundle
+from avdetect.inference.card import find_bundle
+from avdetect.inference.novelty import Screened
+from avdetect.inference.scoring import calibrated_scores, fused_logits, screened, verdict_label
 from avdetect.inference.verdict import Verdict, label_of
 from avdetect.inference.verdict_parts import faces_of, media_of, modalities_of, segments_of, weights_of
 from avdetect.media import Clip, FaceDetector, read_clip
@@ -16,7 +18,7 @@ from avdetect.media import Clip, FaceDetector, read_clip
 
 @dataclass
 class Analysis:
-    """A verdict and what it rests on."""
+    """A verdict and what it rests on: the evidence holds only what this detector can judge."""
 
     clip: Clip
     evidence: Evidence
@@ -26,7 +28,7 @@ class Analysis:
 class Detector:
     """A trained bundle, ready to judge files.
 
-    detector = Detector.load("runs/dfdc_fusion/…/bundle")
+    detector = Detector.load()            # the built-in one; or Detector.load("runs/dfdc_fusion/…/bundle")
     verdict = detector.predict("video.mp4")
     verdict.label, verdict.score          # "fake", 0.97
     """
@@ -37,7 +39,7 @@ class Detector:
 
     @classmethod
     def load(cls, bundle: str | Path | None = None) -> Detector:
-        """From a bundle folder; None takes `$AVDETECT_BUNDLE` or the newest below ./runs.
+        """From a bundle folder, `builtin` or `latest`; None takes `$AVDETECT_BUNDLE`, else the built-in one.
 
         Raises WeightsError if there is none or if it is damaged.
         """
@@ -57,10 +59,11 @@ class Detector:
         started = time.perf_counter()
         evidence = collect_evidence(clip, self.bundle.encoders)
         timing["encoders"] = time.perf_counter() - started
-        return Analysis(clip, evidence, self._verdict(clip, evidence, timing))
+        found = screened(self.bundle, evidence)
+        return Analysis(clip, found.evidence, self._verdict(clip, found, timing))
 
-    def _verdict(self, clip: Clip, evidence: Evidence, timing: dict[str, float]) -> Verdict:
-        bundle = self.bundle
+    def _verdict(self, clip: Clip, found: Screened, timing: dict[str, float]) -> Verdict:
+        bundle, evidence = self.bundle, found.evidence
         started = time.perf_counter()
         logits = fused_logits(bundle.fusion, [evidence])
         scores = calibrated_scores(bundle, {name: float(values[0]) for name, values in logits.items()})
@@ -69,16 +72,16 @@ class Detector:
         return Verdict(
             path=clip.path,
             kind=clip.kind,
-            label=label_of(scores["fused"], **limits),
+            label=verdict_label(bundle, found, scores),
             score=scores["fused"],
             reason=None if scores["fused"] is not None else _why_unknown(evidence),
             modalities=modalities_of(scores, evidence),
-            faces=faces_of(bundle, clip, evidence),
+            faces=faces_of(bundle, clip, found),
             segments=segments_of(bundle, clip, evidence),
             manipulated=[
                 name
                 for name in bundle.encoders
-                if label_of(scores[name], **bundle.thresholds[name]) == "fake"
+                if label_of(scores[name], **bundle.thresholds[name]) == "fake" and name not in found.doubts
             ],
             thresholds=dict(limits),
             media=media_of(clip),
@@ -88,7 +91,7 @@ class Detector:
                 "path": str(bundle.folder) if bundle.folder else None,
                 "created": bundle.card.get("created"),
             },
-            warnings=[*clip.warnings, *bundle.card.get("warnings", [])],
+            warnings=[*clip.warnings, *found.doubts.values(), *bundle.card.get("warnings", [])],
             timing_s={name: round(seconds, 3) for name, seconds in timing.items()},
         )
 

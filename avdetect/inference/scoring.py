@@ -10,9 +10,16 @@ import torch
 
 from avdetect.evidence import MODALITIES, Evidence
 from avdetect.fusion import FusionHead, stack_features
+from avdetect.inference.novelty import Screened
+from avdetect.inference.verdict import label_of
 
 if TYPE_CHECKING:
     from avdetect.inference.bundle import Bundle
+
+
+def screened(bundle: Bundle, evidence: Evidence) -> Screened:
+    """What of the evidence this detector can judge, and why not the rest; all of it where it knows no limits."""
+    return Screened(evidence) if bundle.novelty is None else bundle.novelty.screen(evidence)
 
 
 @torch.inference_mode()
@@ -42,6 +49,17 @@ def calibrated_scores(bundle: Bundle, logits: dict[str, float]) -> dict[str, flo
     if len(judged) == 1:
         scores["fused"] = scores[judged[0]]
     return scores
+
+
+def verdict_label(bundle: Bundle, found: Screened, scores: dict[str, float | None]) -> str:
+    """The label of a clip; "uncertain" where it is sure only through a modality whose judgement is doubted."""
+    limits = bundle.thresholds["fused"]
+    label = label_of(scores["fused"], **limits)
+    if not found.doubts or label not in ("real", "fake"):
+        return label
+    logits = fused_logits(bundle.fusion, [found.without_doubts()])
+    sure = calibrated_scores(bundle, {name: float(values[0]) for name, values in logits.items()})
+    return label if label_of(sure["fused"], **limits) == label else "uncertain"
 
 
 def calibrated(bundle: Bundle, name: str, logit: float) -> float:

@@ -332,7 +332,12 @@ def render(verdict: Verdict, console: Console) -> None:
         if note:
             table.add_row(title, "", Text(printable(note), style="yellow"))
     used = ", ".join(weights.name for weights in verdict.weights)
-    detector = f"{verdict.bundle.get('name') or 'unnamed'} ({used})"
+    terms = dict.fromkeys(
+        weights.licence or "not stated" for weights in verdict.weights if weights.role != "faces"
+    )
+    detector = (
+        f"{verdict.bundle.get('name') or 'unnamed'} ({used}); licence of its weights: {', '.join(terms)}"
+    )
     table.add_row("Detector", "", Text(printable(detector), style="dim"))
     console.print(Padding(table, (0, 0, 0, 2)))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from avdetect.evidence import Evidence
 from avdetect.inference.bundle import Bundle
+from avdetect.inference.novelty import Screened
 from avdetect.inference.scoring import calibrated
 from avdetect.inference.verdict import Face, FaceBox, LipSync, Modality, Segment, WeightsUsed
 from avdetect.media import Clip
@@ -34,13 +35,15 @@ def modalities_of(scores: dict[str, float | None], evidence: Evidence) -> dict[s
     }
 
 
-def faces_of(bundle: Bundle, clip: Clip, evidence: Evidence) -> list[Face]:
+def faces_of(bundle: Bundle, clip: Clip, screened: Screened) -> list[Face]:
     """Every face track, with a box at each detection and a score where a crop was judged."""
+    evidence = screened.evidence
     judged = {track.track_id: track for track in evidence.tracks}
     faces = []
     for track in clip.tracks:
         found = judged.get(track.id)
-        score, reason, at_time = None, evidence.reasons.get("visual", TOO_FEW_CROPS), {}
+        reason = screened.faces.get(track.id) or evidence.reasons.get("visual", TOO_FEW_CROPS)
+        score, at_time = None, {}
         if found is not None:
             score, reason = calibrated(bundle, "visual", found.logit), None
             at_time = dict(zip(found.crop_times.tolist(), found.crop_logits.tolist(), strict=True))

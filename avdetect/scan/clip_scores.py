@@ -24,7 +24,7 @@ from avdetect.data.workers import run_in_workers
 from avdetect.errors import AvdetectError, DataError
 from avdetect.evidence import MODALITIES, Evidence, collect_evidence
 from avdetect.inference import Bundle, load_bundle
-from avdetect.inference.scoring import fused_logits
+from avdetect.inference.scoring import fused_logits, screened
 from avdetect.media import Clip, ClipSettings, load_clip, read_clip
 from avdetect.media.frames import place_on_disk
 
@@ -221,7 +221,7 @@ def _make_work(
 
 
 def _judged(clip: Clip, bundle: Bundle, options: Options, embed: bool) -> dict[str, Any]:
-    evidence = collect_evidence(clip, bundle.encoders)
+    evidence = screened(bundle, collect_evidence(clip, bundle.encoders)).evidence
     logits = {name: _plain(values[0]) for name, values in fused_logits(bundle.fusion, [evidence]).items()}
     reasons = dict(evidence.reasons)
     if options.trim_silence:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.markup import escape
 
 from avdetect.errors import ConfigError
 from avdetect.evaluation import summary_table
+from avdetect.inference import choose_bundle
 from avdetect.scan.clip_scores import Options
 from avdetect.scan.evaluate import evaluate, evaluate_scorefile
 
@@ -19,7 +19,7 @@ LINE_EVERY_S = 15.0
 
 
 def run_evaluation(
-    paths: list[Path],
+    paths: list[str],
     data: list[Path],
     out: Path,
     *,
@@ -34,8 +34,9 @@ def run_evaluation(
 ) -> int:
     """Evaluate, print the figures on stdout, warnings and progress on stderr; returns how many clips were unread.
 
-    `paths`: the bundle and further manifests, or with `scores` manifests alone; `common`: options of both
-    `evaluate` and `evaluate_scorefile`. Raises ConfigError for options that do not go together.
+    `paths`: the bundle (a folder or a name as `find_bundle` takes it; it may be left out) and further manifests, or
+    with `scores` manifests alone; `common`: options of both `evaluate` and `evaluate_scorefile`. Raises ConfigError
+    for options that do not go together.
     """
     say = _Progress()
     if scores is not None:
@@ -43,20 +44,20 @@ def run_evaluation(
             raise ConfigError(
                 "with --scores no media are read: leave --trim-silence, --pictures, --prepared and --export out"
             )
-        values = evaluate_scorefile(scores, [*data, *paths], out, layout=layout, say=say, **common)
+        values = evaluate_scorefile(scores, [*data, *map(Path, paths)], out, layout=layout, say=say, **common)
     else:
         if layout is not None:
             raise ConfigError("--layout belongs to --scores: name the score file")
-        if not paths:
-            raise ConfigError("name the bundle folder to evaluate, or a score file with --scores")
+        named, more = _bundle_and_manifests(paths)
+        folder = choose_bundle(named, say.line)
         options = Options(trim_silence, pictures)
         values = evaluate(
-            paths[0], [*data, *paths[1:]], out, workers=workers, options=options, prepared=prepared,
+            folder, [*data, *more], out, workers=workers, options=options, prepared=prepared,
             export=export, say=say, **common,
         )  # fmt: skip
     say.end()
     for text in values["warnings"]:
-        print(f"avdetect: {text}", file=sys.stderr)
+        say.line(text)
     for name, result in values["sets"].items():
         print(
             f"{name}: {result['n_clips']} clips, {result['n_unreadable']} unreadable, {result['n_missing']} missing"
@@ -64,6 +65,13 @@ def run_evaluation(
         print(summary_table(result).round(3).to_string(index=False, na_rep="-"))
     print(f"{out / 'evaluation.html'}")
     return sum(result["n_unreadable"] + result["n_missing"] for result in values["sets"].values())
+
+
+def _bundle_and_manifests(paths: list[str]) -> tuple[str | None, list[Path]]:
+    """A detector is a folder: where the first path is a file, none was named."""
+    if not paths or Path(paths[0]).is_file():
+        return None, [Path(path) for path in paths]
+    return paths[0], [Path(path) for path in paths[1:]]
 
 
 class _Progress:
@@ -82,6 +90,10 @@ class _Progress:
         elif time.monotonic() - self.told > LINE_EVERY_S:
             self.told = time.monotonic()
             self.console.print(line, markup=False)
+
+    def line(self, text: str) -> None:
+        """One that stays."""
+        self.console.print(f"avdetect: {text}", markup=False, soft_wrap=True)
 
     def end(self) -> None:
         if self.status:

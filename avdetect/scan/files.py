@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from avdetect.errors import AvdetectError, WeightsError
-from avdetect.inference import Analysis, Bundle, Detector, clip_settings_of, find_bundle, load_bundle
+from avdetect.inference import Analysis, Bundle, Detector, choose_bundle, clip_settings_of, load_bundle
 from avdetect.inference.verdict import Verdict, render
 from avdetect.media import ClipSettings, FaceDetector, read_clip
 from avdetect.media.faces import default_detector
@@ -20,19 +20,18 @@ from avdetect.media.faces import default_detector
 
 def predict_files(
     files: list[Path],
-    bundle: Path | None,
+    bundle: str | Path | None,
     as_json: bool,
     report: Path | None,
     complain: Callable[[str], None],
 ) -> int:
     """Print a verdict per file on stdout; returns how many files failed, each with one sentence.
 
-    report: one HTML page of all verdicts, written at the end. Raises WeightsError if there is no detector.
+    bundle: as `find_bundle` takes it; report: one HTML page of all verdicts, written at the end. Raises
+    WeightsError if there is no detector.
     """
-    folder = find_bundle(bundle)
+    folder = choose_bundle(bundle, complain)
     settings = clip_settings_of(folder)
-    if bundle is None:
-        complain(f"using the detector in {folder}")
     failed = 0
     pages: list[tuple] = []
     progress = Console(stderr=True, highlight=False)

@@ -28,7 +28,7 @@ from avdetect.errors import ConfigError, DataError
 from avdetect.evaluation.protocols import write_json
 from avdetect.evaluation.robustness import CLEAN, affected, plot_robustness, robustness_table
 from avdetect.evidence import MODALITIES, Evidence, collect_evidence
-from avdetect.inference import Bundle, load_bundle
+from avdetect.inference import Bundle, choose_bundle, load_bundle
 from avdetect.inference.scoring import calibrated_scores, fused_logits
 from avdetect.scan.clip_scores import detector_hash
 from avdetect.scan.test_sets import selected_on, training_warnings
@@ -62,7 +62,7 @@ def parse_conditions(text: str | None) -> list[Condition]:
 
 @open_test_data()
 def measure_robustness(
-    bundle: str | Path,
+    bundle: str | Path | None,
     data: str | Path,
     out: str | Path,
     conditions: list[Condition],
@@ -75,12 +75,13 @@ def measure_robustness(
 ) -> tuple[pd.DataFrame, int]:
     """Judge the clips of a split clean and under every condition; write and return the table of the loss.
 
-    data: a manifest or a dataset's folder; split: "test", "val", "train" or "all"; pictures: how still pictures are
-    read (`ClipSettings.pictures`), None as the detector says. Returns the table (`robustness_table`) and how many
-    files could not be read. Raises DataError where there is nothing to measure, ConfigError where `out` holds the
-    scores of something else.
+    bundle: as `find_bundle` takes it; data: a manifest or a dataset's folder; split: "test", "val", "train" or
+    "all"; pictures: how still pictures are read (`ClipSettings.pictures`), None as the detector says. Returns the
+    table (`robustness_table`) and how many files could not be read. Raises DataError where there is nothing to
+    measure, ConfigError where `out` holds the scores of something else.
     """
-    detector, out = load_bundle(bundle), Path(out)
+    folder, out = choose_bundle(bundle, say), Path(out)
+    detector = load_bundle(folder)
     if torch.cuda.is_available():
         for encoder in detector.encoders.values():
             encoder.to("cuda")
@@ -97,7 +98,7 @@ def measure_robustness(
     loss = robustness_table(truths(table, detector.encoders), scores, detector.thresholds, resamples, seed)
     said = {
         "bundle": {
-            "folder": str(bundle),
+            "folder": str(folder),
             "name": detector.card.get("name"),
             "sha256": detector_hash(detector),
         },

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
+    "in_half_precision": "files",
     "load_strict": "files",
     "read_metadata": "files",
     "read_state": "files",

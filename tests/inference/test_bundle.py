@@ -1,14 +1,20 @@
 """Detectors on disk: what is damaged is named, what is there is found."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from avdetect import Detector
 from avdetect.errors import WeightsError
-from avdetect.inference import find_bundle, load_bundle, save_bundle
+from avdetect.inference import card as cards
+from avdetect.inference import choose_bundle, find_bundle, load_bundle, save_bundle
 from avdetect.inference.scoring import fused_logits
 
 
@@ -104,16 +110,79 @@ def test_a_folder_without_a_card_is_no_bundle(tmp_path):
         load_bundle(tmp_path)
 
 
-def test_the_newest_below_runs_is_found(tmp_path, monkeypatch):
+def test_named_then_environment_then_builtin(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cards, "BUILTIN_FOLDER", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped" / "card.json").write_text(
+        json.dumps({"schema": cards.SCHEMA, "name": "b", "licence": "l"})
+    )
+    _a_run_in(tmp_path, "a")
     monkeypatch.delenv("AVDETECT_BUNDLE", raising=False)
-    with pytest.raises(WeightsError, match="avdetect.recipes.dfdc_fusion"):
-        find_bundle()
-    for name in ("a", "b"):
-        folder = tmp_path / "runs" / "r" / name / "bundle"
-        folder.mkdir(parents=True)
-        (folder / "card.json").write_text("{}")
-    assert find_bundle().parts[-2] == "b"
+    assert find_bundle() == find_bundle("builtin") == tmp_path / "shipped"  # never silently one below ./runs
     monkeypatch.setenv("AVDETECT_BUNDLE", "elsewhere")
-    assert str(find_bundle()) == "elsewhere"
+    assert str(find_bundle()) == "elsewhere" and find_bundle("builtin") == tmp_path / "shipped"
     assert str(find_bundle("named")) == "named"
+    assert find_bundle(Path("builtin")) == Path("builtin")  # a path is a folder, whatever its name
+    monkeypatch.setenv("AVDETECT_BUNDLE", "latest")
+    assert find_bundle().parts[-2] == "a"
+
+
+def test_the_latest_below_runs_must_be_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        WeightsError, match="no trained detector is below ./runs.*avdetect.recipes.dfdc_fusion"
+    ):
+        find_bundle("latest")
+    _a_run_in(tmp_path, "a")
+    os.utime(_a_run_in(tmp_path, "b"), (2_000_000_000, 2_000_000_000))
+    _a_run_in(tmp_path, "c")
+    assert find_bundle("latest").parts[-2] == "b"
+
+
+def _a_run_in(folder, name):
+    path = folder / "runs" / "r" / name / "bundle" / "card.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    return path
+
+
+def test_an_installation_without_the_builtin_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(cards, "BUILTIN_FOLDER", tmp_path)
+    monkeypatch.delenv("AVDETECT_BUNDLE", raising=False)
+    for load in (Detector.load, lambda: Detector.load("builtin")):
+        with pytest.raises(WeightsError, match="lacks the built-in detector .* install avdetect again"):
+            load()
+
+
+def test_a_detector_that_was_not_named_introduces_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(cards, "BUILTIN_FOLDER", tmp_path)
+    monkeypatch.delenv("AVDETECT_BUNDLE", raising=False)
+    (tmp_path / "card.json").write_text(
+        json.dumps({"schema": cards.SCHEMA, "name": "b-1", "licence": "research"})
+    )
+    said = []
+    assert choose_bundle(None, said.append) == choose_bundle("builtin", said.append) == tmp_path
+    assert len(said) == 2 and "built-in detector b-1 (licence of its weights: research)" in said[1]
+    monkeypatch.setenv("AVDETECT_BUNDLE", "elsewhere")
+    choose_bundle(None, said.append)
+    assert said[2:] == ["using the detector in elsewhere"]
+    choose_bundle("named", said.append)
+    assert len(said) == 3
+
+
+def test_a_write_that_fails_leaves_the_old_bundle_and_no_rest(untrained, untrained_folder, tmp_path):
+    shutil.copytree(untrained_folder, tmp_path / "bundle")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save_bundle(replace(untrained, card={"seed": float("nan")}), tmp_path / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert load_bundle(tmp_path / "bundle").card["name"] == "untrained"
+
+
+def test_showing_a_card_does_not_import_torch(untrained_folder):
+    code = (
+        "import sys; from typer.testing import CliRunner; from avdetect.cli import app\n"
+        f"assert CliRunner().invoke(app, ['bundle', 'show', {str(untrained_folder)!r}]).exit_code == 0\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

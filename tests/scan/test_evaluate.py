@@ -362,7 +362,6 @@ def test_two_evaluations_do_not_write_into_one_folder(bundle, voices, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "name the bundle folder to evaluate"),
         (("--scores", "x.txt", "--trim-silence"), "with --scores no media are read"),
         (("BUNDLE", "--layout", "asvspoof"), "--layout belongs to --scores"),
     ],
@@ -389,6 +388,26 @@ def test_the_command_line_takes_several_manifests_after_one_data(bundle, voices,
     values = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert set(values["sets"]) == {"Voices", "Others"} and "quality" in values["sets"]["Others"]["groups"]
     assert "Others: 24 clips, 1 unreadable, 1 missing" in done.stdout
+
+
+def test_a_detector_that_is_not_named_is_the_environments(bundle, voices, others, tmp_path, monkeypatch):
+    """Without a folder all paths are manifests, and it is said whose figures these are."""
+    monkeypatch.setenv("AVDETECT_BUNDLE", str(bundle))
+    command = [
+        "evaluate",
+        "--data",
+        str(voices),
+        str(others),
+        "--workers",
+        "0",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = CliRunner().invoke(cli.app, command)
+    assert done.exit_code == 1, done.exception  # clips that cannot be read
+    assert f"avdetect: using the detector in {bundle}" in done.stderr
+    values = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(values["sets"]) == {"Voices", "Others"} and values["bundle"]["folder"] == str(bundle)
 
 
 @pytest.mark.slow

@@ -157,6 +157,9 @@ def test_the_command(measured, smoke_bundle, smoke_run, run_python, tmp_path):
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["degradation"] for row in rows} == {"clean", "h264"}
+    unnamed = (*command[:3], *command[4:], "--out", str(out), "--degrade", "h264:40", "--json")
+    again = run_python(*unnamed, cwd=tmp_path, env={"AVDETECT_BUNDLE": str(smoke_bundle)})
+    assert again.stdout == done.stdout and f"using the detector in {smoke_bundle}" in again.stderr
     done = run_python(*command, "--out", str(out), "--degrade", "fog", cwd=tmp_path)
     assert (
         done.returncode == 1 and "unknown degradation 'fog'" in done.stderr and "Traceback" not in done.stderr

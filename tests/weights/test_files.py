@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from avdetect.errors import WeightsError
-from avdetect.weights import load_strict, read_metadata, read_state, sha256_file, write_safetensors
+from avdetect.weights import (
+    in_half_precision,
+    load_strict,
+    read_metadata,
+    read_state,
+    sha256_file,
+    write_safetensors,
+)
 
 
 def test_sha256(tmp_path):
@@ -179,3 +186,29 @@ def test_metadata_that_is_no_object_is_not_taken_for_some(tmp_path, text):
             read_metadata(path)
     else:
         assert read_metadata(path) == {}
+
+
+def test_half_precision_keeps_what_it_can_not_hold():
+    torch.manual_seed(0)
+    state = {
+        "kernel": torch.randn(8, 4, 3, 3),
+        "zeros": torch.zeros(3, 3),
+        "bias": torch.randn(8),
+        "running_var": torch.full((8,), 1e-9),
+        "count": torch.tensor([[3]]),
+        "large": torch.tensor([[1e5, 1.0]]),
+        "tiny": torch.full((4, 4), 1e-9),
+        "coarse": torch.full((4, 4), 1.1e-7),  # float16 has steps of 6e-8 there
+        "one tiny": torch.tensor([[1.0, 1e-9]]),  # nothing that counts beside the other
+    }
+    halved = in_half_precision(state)
+    assert {name for name, value in halved.items() if value.dtype == torch.float16} == {
+        "kernel",
+        "zeros",
+        "one tiny",
+    }
+    assert all(
+        torch.equal(halved[name], state[name]) for name in state if halved[name].dtype != torch.float16
+    )
+    change = torch.linalg.vector_norm(halved["kernel"].float() - state["kernel"])
+    assert 0 < change < 4.9e-4 * torch.linalg.vector_norm(state["kernel"])

@@ -15,6 +15,9 @@ from typing import Annotated
 import typer
 
 from avdetect import __version__
+from avdetect.cli.bundles import app as bundle_app
+from avdetect.cli.data import app as data_app
+from avdetect.cli.weights import app as weights_app
 from avdetect.errors import AvdetectError
 
 app = typer.Typer(
@@ -23,15 +26,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-data_app = typer.Typer(
-    help="Datasets: index a folder, extract faces and sound once, make the demo set.", no_args_is_help=True
-)
+app.add_typer(bundle_app, name="bundle")
 app.add_typer(data_app, name="data")
-weights_app = typer.Typer(
-    help="Published checkpoints: what there is, under which terms; fetch them.", no_args_is_help=True
-)
 app.add_typer(weights_app, name="weights")
 
+BUNDLE_HELP = (
+    "Detector: a folder, `builtin`, or `latest` below ./runs (default: $AVDETECT_BUNDLE, else `builtin`)."
+)
 MEDIA_SUFFIXES = frozenset(
     ".mp4 .mov .m4v .mkv .webm .avi .mpg .mpeg .ts .3gp .wmv .flv .mts"
     " .jpg .jpeg .png .webp .wav .flac .mp3 .m4a .ogg .opus .aac".split()
@@ -81,9 +82,7 @@ def predict(
     paths: Annotated[
         list[str], typer.Argument(help="Videos, images, recordings, folders or globs.", metavar="PATH…")
     ],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Detector bundle folder (default: the newest below ./runs).")
-    ] = None,
+    bundle: Annotated[str | None, typer.Option(help=BUNDLE_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
     report: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
 ) -> None:
@@ -126,11 +125,11 @@ def expand(paths: list[str]) -> tuple[list[Path], list[str]]:
 
 @app.command()
 def robustness(
-    bundle: Annotated[Path, typer.Argument(help="Detector bundle folder.")],
     data: Annotated[Path, typer.Option(help="Manifest, or a dataset's folder.")],
     out: Annotated[
         Path, typer.Option(help="Folder for the table, the curves and what is worked out between.")
     ],
+    bundle: Annotated[str | None, typer.Argument(help=BUNDLE_HELP, show_default=False)] = None,
     degradations: Annotated[
         str | None,
         typer.Option("--degrade", help="h264,mp3,… (all strengths) or h264:23:40 (these); default: all."),
@@ -180,9 +179,9 @@ def tune(
 @app.command()
 def evaluate(
     paths: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
-            help="Bundle folder (not with --scores), then any further manifests.", metavar="BUNDLE"
+            help=f"{BUNDLE_HELP} Not with --scores. Further files are manifests.", metavar="BUNDLE"
         ),
     ] = None,
     data: Annotated[
@@ -269,122 +268,3 @@ def encoders(
                 print(f"{kind:8} {known}")
     if not as_json:
         print("visual   ssim(NAME), with any visual NAME above")
-
-
-@weights_app.command("list")
-def weights_list(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line instead of a table.")
-    ] = False,
-) -> None:
-    """List the published checkpoints, their licence and whether they are cached."""
-    from avdetect.weights import commands, list_published
-
-    if as_json:
-        for entry in list_published():
-            print(json.dumps(commands.describe(entry.name)))
-    else:
-        print(commands.table())
-
-
-@weights_app.command("show")
-def weights_show(
-    name: Annotated[str, typer.Argument(help="Name in `avdetect weights list`.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
-) -> None:
-    """Print all that is known of a checkpoint: source, licence, training data, published score, polarity."""
-    from avdetect.weights import commands
-
-    values = commands.describe(name)
-    print(json.dumps(values) if as_json else commands.as_card(values))
-
-
-@weights_app.command("pull")
-def weights_pull(name: Annotated[str, typer.Argument(help="Name in `avdetect weights list`.")]) -> None:
-    """Download a checkpoint, verify it and keep it in the cache; continues after an interruption."""
-    from avdetect.weights import commands
-
-    print(commands.pull(name))
-
-
-@weights_app.command("import")
-def weights_import(
-    file: Annotated[Path, typer.Argument(help="A checkpoint on this machine, as its publisher made it.")],
-    name: Annotated[str, typer.Option("--as", help="Name in `avdetect weights list`.")],
-) -> None:
-    """Take a checkpoint into the cache after it was verified and loaded."""
-    from avdetect.encoders.registry import load_checkpoint
-    from avdetect.weights import commands
-
-    print(commands.import_file(file, name, load_checkpoint))
-
-
-@data_app.command("index")
-def data_index(
-    format: Annotated[str, typer.Argument(help="Dataset layout, or `auto`.")],
-    root: Annotated[Path, typer.Argument(help="The dataset's folder.")],
-    out: Annotated[Path, typer.Option(help="Manifest to write (.csv or .parquet).")] = Path("manifest.csv"),
-    seed: Annotated[int, typer.Option(help="Seed of the split where none is published.")] = 0,
-) -> None:
-    """Write the manifest of a dataset as it lies on disk."""
-    from avdetect.data.commands import index
-
-    index(format, root, out, seed)
-
-
-@data_app.command("prepare")
-def data_prepare(
-    manifest: Annotated[Path, typer.Argument(help="Manifest made by `avdetect data index`.")],
-    out: Annotated[Path, typer.Argument(help="Folder for crops and sound.")],
-    workers: Annotated[int, typer.Option(min=0, help="Processes.")] = 2,
-    crop_size: Annotated[int, typer.Option(help="Side of the stored face crops, pixels.")] = 224,
-) -> None:
-    """Extract face crops, mouth crops and 16 kHz sound once; continues after an interruption."""
-    from avdetect.data.commands import prepare
-
-    if prepare(manifest, out, workers, crop_size):
-        raise typer.Exit(1)
-
-
-@data_app.command("check")
-def data_check(
-    manifest: Annotated[Path, typer.Argument(help="Manifest made by `avdetect data index`.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the files, if it was moved.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes.")] = 2,
-) -> None:
-    """Open every file and look for missing, damaged, duplicate and leaking clips and inverted labels."""
-    from avdetect.data.commands import check
-
-    if not check(manifest, root, workers, as_json):
-        raise typer.Exit(1)
-
-
-@data_app.command("audit")
-def data_audit(
-    manifest: Annotated[Path, typer.Argument(help="Manifest made by `avdetect data index`.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the files, if it was moved.")] = None,
-    where: Annotated[str | None, typer.Option(help="Rows only, as \"split == 'test'\".")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write (default: audit.json beside it).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON instead of a table.")] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes.")] = 2,
-) -> None:
-    """Measure how far file size, duration, silence and other shortcuts tell fakes; goes on where it stopped."""
-    from avdetect.evaluation.audit import audit_file
-
-    audit_file(manifest, root, where, out, workers, as_json)
-
-
-@data_app.command("demo")
-def data_demo(
-    out: Annotated[Path | None, typer.Argument(help="Folder to write.")] = None,
-    clips: Annotated[int | None, typer.Option(help="How many clips of the demo set [default: 240].")] = None,
-    seed: Annotated[int, typer.Option(help="Seed: the same seed gives the same clips.")] = 0,
-    layout: Annotated[
-        str | None, typer.Option(help="A miniature of this dataset instead; `list` names them.")
-    ] = None,
-) -> None:
-    """Make the demo set: talking faces drawn by the program, genuine and manipulated, in DFDC's layout."""
-    from avdetect.data.commands import demo
-
-    demo(out, clips, seed, layout)

@@ -1,0 +1,5 @@
+"""The command line: `avdetect …`."""
+
+from avdetect.cli.program import app, expand, main
+
+__all__ = ["app", "expand", "main"]
