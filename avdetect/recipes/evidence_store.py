@@ -20,6 +20,7 @@ from avdetect.fusion import stack_features
 from avdetect.training.checkpoints import load_state, save_state
 
 SHARD = 64  # clips in a file
+EVIDENCE = "avdetect.evidence/2"  # raise it when evidence of the same weights tells more, or other things
 SYNC_CLIPS = 400
 
 
@@ -33,7 +34,7 @@ class EvidenceStore:
         self, folder: Path, prepared: PreparedSet, encoders: dict[str, Encoder], report: Callable[[str], None]
     ):
         self.prepared, self.encoders, self.report = prepared, encoders, report
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(EVIDENCE.encode())
         for encoder in encoders.values():
             for value in encoder.state_dict().values():
                 digest.update(value.cpu().contiguous().numpy().tobytes())
@@ -113,18 +114,26 @@ class EvidenceStore:
         return np.array(truth), np.array(logits)
 
     def features(self, split: str) -> dict[str, Tensor]:
-        """Input of the fusion head, with `label` and `own`, of all clips that have a label and any evidence."""
+        """Input of the fusion head, with `label` and `own`, of the clips that have a label and several judged parts.
+
+        Of those with any evidence where these do not hold both classes: what one modality alone says is the verdict
+        as it is, so such clips teach the head nothing that it is asked for.
+        """
         names, rows = list(self.encoders), self.rows(split)
         batch = stack_features([row.features() for row in rows], names, self.dims)
         table, truths = self.table(split), self.truths(split)
         # Only what is known of a modality itself: a clip's label is no witness of where the fake is.
-        own = {"visual": table["visual_label"], "audio": table["audio_label"]}
+        # In a genuine clip every part is genuine.
+        told = {"visual": table["visual_label"], "audio": table["audio_label"]}
         truths |= {
-            name: own[name].astype("Float64").to_numpy(float, na_value=np.nan)
-            for name in names
-            if name in own
+            name: label.astype("Float64").mask(table["label"].eq(0), 0.0).to_numpy(float, na_value=np.nan)
+            for name, label in told.items()
+            if name in names
         }
         batch["label"] = torch.from_numpy(truths["fused"]).float()
         batch["own"] = torch.from_numpy(np.stack([truths[name] for name in names], 1)).float()
         usable = torch.isfinite(batch["label"]) & batch["mask"].any(1)
+        several = usable & (batch["mask"].sum(1) > 1)
+        if len(batch["label"][several].unique()) > 1:
+            usable = several
         return {key: value[usable] for key, value in batch.items()}

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from avdetect.recipes.stages import Context
 
 MODALITIES = ("visual", "audio", "lipsync")
-STAGES = ("index", "prepare", *MODALITIES, "fusion", "calibrate", "test", "analyse", "cross")
+STAGES = (
+    "index", "prepare", "generators", *MODALITIES, "pseudo", "fusion", "calibrate", "test", "analyse", "cross",
+)  # fmt: skip
 SHARED_STAGES = ("index", "prepare")  # of a zoo: done once for all members
 
 
@@ -94,4 +96,5 @@ def _possible(config: dict[str, Any]) -> list[str]:
     skipped = set(MODALITIES) - set(modalities)
     skipped |= set() if config.get("analyses") else {"analyse"}
     skipped |= set() if config["data"].get("cross") else {"cross"}
+    skipped |= {name for name in ("generators", "pseudo") if not config.get(name)}
     return [stage for stage in STAGES if stage not in skipped]

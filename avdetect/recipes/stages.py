@@ -35,8 +35,16 @@ from avdetect.recipes.analyses import run_analyses
 from avdetect.recipes.cross import run_cross
 from avdetect.recipes.encoders import fit_encoder, fit_settings, fitted, start_encoder
 from avdetect.recipes.evidence_store import EvidenceStore
+from avdetect.recipes.novelty_stage import NoveltySettings, add_novelty
+from avdetect.recipes.pseudo_stage import (
+    make_copies,
+    make_generators,
+    require_genuine,
+    with_generators,
+    with_made_copies,
+)
 from avdetect.recipes.run_folder import RunFolder, write_json
-from avdetect.recipes.scoring import score_split, write_scores
+from avdetect.recipes.scoring import fused_pairs, known, score_split, verdict_scores, write_scores
 from avdetect.recipes.sources import audit_flags, is_demo, read_roots, with_splits
 from avdetect.training import FusionTask, fit
 from avdetect.training.checkpoints import load_state, save_state
@@ -67,7 +75,11 @@ class Context:
         fractions = dict(zip(("train", "val", "test"), data["fractions"], strict=True))
         manifest = with_splits(manifest, fractions, self.config["seed"], data.get("split") == "own", self.say)
         if any(stage in self.config["stages"] for stage in (*self.modalities, "fusion")):
-            require_both_classes(manifest.table, "clip", manifest.name)  # now, not after hours of preparing
+            # now, not after hours of preparing
+            if self.makes_fakes:
+                require_genuine(manifest.table, manifest.name)
+            else:
+                require_both_classes(manifest.table, "clip", manifest.name)
         for line in manifest.summary().splitlines():
             self.say(f"found  {line}")
         manifest.write(self.run.path / "manifest.csv")
@@ -110,12 +122,34 @@ class Context:
     def prepared(self) -> PreparedSet:
         return PreparedSet.open(self.prepared_folder(self.manifest), self.manifest)
 
+    # -- pseudo-fakes ---------------------------------------------------------------------------------------
+
+    @property
+    def makes_fakes(self) -> bool:
+        """Whether this recipe makes fakes of genuine clips, so that the data need not hold any."""
+        return self.config.get("pseudo") is not None
+
+    def generators(self) -> None:
+        """Train the networks that make fakes."""
+        make_generators(self)
+
+    def pseudo(self) -> None:
+        """Manipulated copies of train and val clips; those of test are made when it is opened."""
+        made = {split: len(make_copies(self, split)) for split in ("train", "val")}
+        self.run.finish("pseudo", made)
+
+    @property
+    def judged(self) -> PreparedSet:
+        """What fusion, calibration and test work on: the prepared clips and the copies made of them so far."""
+        return with_made_copies(self) if self.makes_fakes else self.prepared
+
     # -- encoders -------------------------------------------------------------------------------------------
 
     def train_encoder(self, modality: str) -> None:
         """Train one encoder and keep its best weights."""
         config, train = self.config["encoder"][modality], self.config["train"][modality]
         seed, folders = self.config["seed"], self.run.checkpoints
+        train = with_generators(self, modality, train)
         torch.manual_seed(seed)
         encoder = start_encoder(config)
         results = fit_encoder(modality, encoder, self.prepared, train, seed, folders, self.history, self.say)
@@ -140,7 +174,9 @@ class Context:
 
     @cached_property
     def evidence(self) -> EvidenceStore:
-        return EvidenceStore(self.run.path / "evidence", self.prepared, self.encoders, self.say)
+        if self.makes_fakes and self.run.result("pseudo") is None:
+            raise ConfigError("the pseudo stage has not run in this folder: add it to stages")
+        return EvidenceStore(self.run.path / "evidence", self.judged, self.encoders, self.say)
 
     # -- fusion ---------------------------------------------------------------------------------------------
 
@@ -179,21 +215,29 @@ class Context:
         rate = self.config["train"]["max_false_positive_rate"]
         method = self.config["train"]["calibration"] or "platt"
         truths, logits = self.evidence.truths("val"), fused_logits(self.head, self.evidence.rows("val"))
-        calibration, thresholds = {}, {}
-        for name in ["fused", *self.modalities]:
-            truth, logit = truths[name], logits[name]
-            if name == "lipsync":
-                truth, logit = self.evidence.sync_pairs("val")
-            usable = np.isfinite(truth) & np.isfinite(logit)
-            fitted = fit_calibration(method, truth[usable].astype(int), logit[usable])
-            band = choose_thresholds(truth[usable].astype(int), fitted(logit[usable]), max_fpr=rate)
-            calibration[name], thresholds[name] = fitted, band._asdict()
-            self.say(f"calibrate  {name}  real below {band.real_below:.2f}, fake above {band.fake_above:.2f}")
+        pairs = {name: (truths[name], logits[name]) for name in self.modalities}
+        pairs["fused"] = fused_pairs(truths["fused"], logits)
+        if "lipsync" in pairs:
+            pairs["lipsync"] = self.evidence.sync_pairs("val")
+        pairs = {name: known(*pair) for name, pair in pairs.items()}
+        calibration = {name: fit_calibration(method, *pair) for name, pair in pairs.items()}
         # A user's pictures are searched for faces even where those of the data were face crops already.
         clip = replace(self.clip_settings, pictures="search")
-        bundle = Bundle(self.encoders, self.head, clip, calibration, thresholds, self._card())
+        bundle = Bundle(self.encoders, self.head, clip, calibration, {}, self._card())
+        scores = {name: (truth, calibration[name](logit)) for name, (truth, logit) in pairs.items()}
+        # The band is that of verdicts, so it is found on scores as verdicts have them.
+        scores["fused"] = known(truths["fused"], verdict_scores(bundle, logits))
+        for name, (truth, score) in scores.items():
+            band = choose_thresholds(truth, score, max_fpr=rate)
+            bundle.thresholds[name] = band._asdict()
+            self.say(f"calibrate  {name}  real below {band.real_below:.2f}, fake above {band.fake_above:.2f}")
+        if self.config["train"].get("novelty"):
+            limits = NoveltySettings.from_dict(self.config["train"]["novelty"])
+            add_novelty(bundle, self.evidence, limits, self.config["seed"], self.say)
         save_bundle(bundle, self.run.path / "bundle")
-        self.run.finish("calibrate", {"fitted_on": "validation", "method": method, "thresholds": thresholds})
+        self.run.finish(
+            "calibrate", {"fitted_on": "validation", "method": method, "thresholds": bundle.thresholds}
+        )
 
     def _card(self) -> dict[str, Any]:
         demo, table = self._demo_alone, self.manifest.table
@@ -215,6 +259,9 @@ class Context:
     def test(self) -> None:
         """The only stage that reads the test split, once everything is chosen."""
         bundle = load_bundle(self.run.path / "bundle")
+        if self.makes_fakes:
+            make_copies(self, "test")
+            self.__dict__.pop("evidence", None)  # it was opened before these were there
         table, frames = score_split(self.evidence, bundle, "test")
         thresholds = Thresholds(**bundle.thresholds["fused"])
         result = write_scores(table, frames, self.run.path, thresholds, self.config["seed"])

@@ -11,6 +11,9 @@ from avdetect.data import PreparedSet, require_both_classes
 from avdetect.data.loaders import FaceCropDataset, LipSyncDataset, PreparedRows, VoiceDataset, collate
 from avdetect.encoders import Encoder
 from avdetect.errors import ConfigError, DataError
+from avdetect.recipes.pseudo_tasks import face_pair_task
+from avdetect.recipes.sync_tasks import sync_task
+from avdetect.recipes.voice_pair_tasks import voice_pair_task
 from avdetect.training import Adversarial, BinaryLoss, EncoderTask, LipSyncTask, Task, TripletTask
 from avdetect.training.sampling import BalancedBatches, ShuffledBatches, TripletBatches, fixed_triplets
 from avdetect.training.tasks import SHIFTS
@@ -20,9 +23,9 @@ from avdetect.transforms import AudioAugment, LipSyncAugment, VisualAugment
 _COMMON = {"batch", "batches_per_epoch", "loader_workers", "augment", "fit"}
 _OBJECTIVE = {"loss", "smoothing", "adversarial", "sampling", "pair_by_source"}
 TRAIN_KEYS = {
-    "visual": _COMMON | _OBJECTIVE | {"method", "triplet", "ucf", "crops_per_clip", "val_crops"},
-    "audio": _COMMON | _OBJECTIVE | {"window_s"},
-    "lipsync": _COMMON | {"frames"},
+    "visual": _COMMON | _OBJECTIVE | {"method", "triplet", "ucf", "crops_per_clip", "val_crops", "pseudo"},
+    "audio": _COMMON | _OBJECTIVE | {"window_s", "pseudo"},
+    "lipsync": _COMMON | {"frames", "pseudo"},
 }
 
 
@@ -64,6 +67,8 @@ def visual_method(settings: dict[str, Any]) -> str:
 
 
 def _visual(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int) -> Task:
+    if settings.get("pseudo"):
+        return face_pair_task(encoder, prepared, settings, seed)
     train, val = _rows(prepared, "visual")
     pre, crops = encoder.preprocess, settings["crops_per_clip"]
     options = {"training": True, "seed": seed, "augment": VisualAugment.from_dict(settings["augment"])}
@@ -101,6 +106,8 @@ def triplet_task(encoder: Encoder, prepared: PreparedSet, settings: dict[str, An
 
 
 def _audio(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int) -> Task:
+    if settings.get("pseudo"):
+        return voice_pair_task(encoder, prepared, settings, seed)
     train, val = _rows(prepared, "audio")
     window_s = settings["window_s"]
     # Weights that are kept keep the window that belongs to them.
@@ -121,6 +128,8 @@ def _objective(settings: dict[str, Any]) -> tuple[BinaryLoss, Adversarial | None
 
 
 def _lipsync(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any], seed: int) -> Task:
+    if settings.get("pseudo"):
+        return sync_task(encoder, prepared, settings, seed)
     frames = settings["frames"]
     train, val = _rows(prepared, "lipsync", min_mouths=frames)
     # Genuine clips alone: the fakes of this task are made on the fly.
