@@ -1,7 +1,7 @@
 """Learning from genuine footage: `python -m avdetect.recipes.genuine_only data.root=/path/to/manifest.csv`.
 
-Fakes are made on the fly from what is genuine; labelled fakes are used where the data holds some. See
-recipes/genuine_only/README.md.
+Fakes are made on the fly from what is genuine; labelled fakes are used where the data holds some.
+See recipes/genuine_only/README.md.
 """
 
 from avdetect.recipes.configure import recipe

@@ -15,7 +15,9 @@ import torch
 from scipy.special import expit
 from torch.nn import functional as F
 
-from avdetect.data.loaders import FaceCropDataset, VoiceDataset
+from avdetect.data.face_pairs import FacePairDataset
+from avdetect.data.loaders import PreparedRows
+from avdetect.data.voice_pairs import VoicePairDataset
 from avdetect.encoders import Encoder
 from avdetect.training.settings import FitSettings
 
@@ -62,8 +64,11 @@ class TensorBoard:
         best = {f"best/{key}": float(value) for key, value in metrics.items()} | {"best/epoch": epoch}
         self.writer.add_hparams(parameters, best, run_name=".")  # into this folder, no other below it
         if isinstance(encoder, Encoder) and encoder.kind in ("visual", "audio"):
+            judged = task.val_loader.dataset
             # not of pairs: their items hold genuine and fake samples of a clip
-            if isinstance(task.val_loader.dataset, FaceCropDataset | VoiceDataset):
+            if isinstance(judged, PreparedRows) and not isinstance(
+                judged, FacePairDataset | VoicePairDataset
+            ):
                 self._project(encoder, task, epoch, device)
 
     @torch.inference_mode()
