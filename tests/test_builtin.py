@@ -14,6 +14,7 @@ from avdetect.data.demo.miniature import Miniature
 from avdetect.data.formats.dfdc import DEMO_DATASET
 from avdetect.inference import find_bundle, load_bundle
 from avdetect.inference.card_text import card_text
+from avdetect.inference.novelty import DOUBTFUL
 from avdetect.inference.release import MOST_BYTES, read_release
 from avdetect.inference.verdict import LABELS, to_text, validate
 from avdetect.weights import read_state
@@ -144,3 +145,12 @@ def test_a_photograph_of_a_face_is_judged(verdicts):
     verdict = verdicts["portrait"]
     assert verdict.kind == "image" and len(verdict.faces) == 1
     assert verdict.modalities["audio"].reason and verdict.modalities["lipsync"].reason
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the shipped detector takes some drawn heads for faces: see its known failures"
+)
+def test_drawn_faces_are_refused_or_doubted(verdicts):
+    for name in ("talking", "silent"):
+        verdict, face = verdicts[name], verdicts[name].modalities["visual"]
+        assert (face.score is None and face.reason) or DOUBTFUL["visual"] in verdict.warnings
