@@ -64,7 +64,7 @@ def test_a_comma_at_the_ends_of_lines_moves_nothing(tmp_path):
     [
         ("x.txt", b"a\n\xff\n", "is not UTF-8 text"),
         ("x.gz", b"a\n", "is no whole gzip file"),
-        ("x.gz", gzip.compress(b"a\n" * 1000)[:-9], "is no whole gzip file"),
+        ("x.gz", gzip.compress(b"a\n" * 1000, mtime=0)[:-9], "is no whole gzip file"),
     ],
 )
 def test_damaged_lines(tmp_path, name, content, words):
