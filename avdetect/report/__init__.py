@@ -3,5 +3,13 @@
 from avdetect.report.gather import gather_pictures
 from avdetect.report.page import render_page, write_report
 from avdetect.report.pictures import FacePicture, ReportPictures
+from avdetect.report.policy import content_security_policy
 
-__all__ = ["FacePicture", "ReportPictures", "gather_pictures", "render_page", "write_report"]
+__all__ = [
+    "FacePicture",
+    "ReportPictures",
+    "content_security_policy",
+    "gather_pictures",
+    "render_page",
+    "write_report",
+]

@@ -1,4 +1,4 @@
-"""One self-contained HTML page for verdicts: no script, no outside request, all text escaped."""
+"""One self-contained HTML page for verdicts: no outside request, no script but its own, all text escaped."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from avdetect import __version__
 from avdetect.inference import verdict as words
 from avdetect.inference.verdict import Verdict
 from avdetect.report.drawings import Spectrogram, SyncCurve, Timeline, spectrogram, sync_curve, timeline
 from avdetect.report.pictures import MEL_RANGE_DB, FacePicture, ReportPictures, crop_uri, overlay_uri
+from avdetect.report.policy import TEMPLATES, content_security_policy, inlined
 
+NOTHING = Markup("")
 _PACKAGES = ("torch", "torchvision", "timm", "facenet-pytorch", "av", "librosa", "numpy")
 
 
@@ -59,12 +62,23 @@ def write_report(
         temporary.unlink(missing_ok=True)
 
 
-def render_page(verdicts: Sequence[Verdict], pictures: Sequence[ReportPictures]) -> str:
-    """The page as text. Raises ValueError for no verdict, or unless each has its pictures."""
+def render_page(
+    verdicts: Sequence[Verdict],
+    pictures: Sequence[ReportPictures],
+    *,
+    top: Markup = NOTHING,
+    bottom: Markup = NOTHING,
+    policy: str | None = None,
+) -> str:
+    """The page as text. Raises ValueError for no verdict, or unless each has its pictures.
+
+    top, bottom: what stands before and after the report (navigation), already safe; policy: instead of
+    `content_security_policy()`, which allows no form.
+    """
     if not verdicts or len(verdicts) != len(pictures):
         raise ValueError(f"{len(verdicts)} verdicts, {len(pictures)} sets of pictures: one of each is needed")
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_safe,
@@ -77,6 +91,11 @@ def render_page(verdicts: Sequence[Verdict], pictures: Sequence[ReportPictures])
         sections=[_section(number, verdict, shown) for number, (verdict, shown) in pairs],
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=_versions(),
+        top=top,
+        bottom=bottom,
+        policy=policy or content_security_policy(),
+        style=Markup(inlined("report.css")),
+        script=Markup(inlined("report.js")),
     )
 
 

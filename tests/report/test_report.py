@@ -1,16 +1,18 @@
 """The HTML page: well formed, self-contained, escaped, complete for every kind of verdict."""
 
 import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from io import BytesIO
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 from avdetect.inference.verdict import Face, FaceBox, LipSync, Modality, Segment, Verdict, WeightsUsed
-from avdetect.report import FacePicture, ReportPictures, render_page, write_report
+from avdetect.report import FacePicture, ReportPictures, content_security_policy, render_page, write_report
 from avdetect.report.drawings import spectrogram, sync_curve, time_ticks, timeline
 from avdetect.report.pictures import mel_uri, overlay_uri
 
@@ -45,7 +47,7 @@ class Page(HTMLParser):
         assert self.open and self.open.pop() == tag, f"</{tag}> does not match"
 
     def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "title"):
+        if self.open and self.open[-1] not in ("style", "script", "title"):
             self.words.append(data)
 
     @property
@@ -139,7 +141,7 @@ def test_every_kind_is_well_formed_and_self_contained(kind):
     verdict, shown = KINDS[kind]
     source = render_page([verdict], [shown])
     page = Page(source)
-    assert not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
     for tag, attrs in page.tags:
         assert not any(name.startswith("on") for name in attrs), (tag, attrs)
         for name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
@@ -149,6 +151,32 @@ def test_every_kind_is_well_formed_and_self_contained(kind):
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert all(attrs.get("alt") for attrs in page.named("img"))
+
+
+def between(tag: str, source: str) -> str:
+    (found,) = re.findall(f"<{tag}>(.*?)</{tag}>", source, re.DOTALL)
+    return found
+
+
+def test_the_policy_names_the_one_style_and_the_one_script():
+    source = render_page([made()], [pictures()])
+    policy = content_security_policy()
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        digest = base64.b64encode(hashlib.sha256(between(tag, source).encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}';" in policy
+    assert "default-src 'none'" in policy and "form-action 'none'" in policy
+    page = Page(source)
+    assert {"http-equiv": "Content-Security-Policy", "content": policy} in page.named("meta")
+    assert not any("style" in attrs for _, attrs in page.tags)
+    assert "form-action 'self'" in content_security_policy(form_action="'self'")
+
+
+def test_a_web_page_can_stand_around_the_report():
+    around = {"top": Markup("<nav>before</nav>"), "bottom": Markup("<footer>after</footer>")}
+    source = render_page([made()], [pictures()], **around, policy="default-src 'self'")
+    words = Page(source).text
+    assert words.startswith("before avdetect") and words.endswith("after")
+    assert "default-src &#39;self&#39;" in source and content_security_policy() not in source
 
 
 def test_hostile_text_is_shown_and_never_run():
