@@ -17,7 +17,9 @@ import typer
 from avdetect import __version__
 from avdetect.cli.bundles import app as bundle_app
 from avdetect.cli.data import app as data_app
+from avdetect.cli.embeddings import embeddings
 from avdetect.cli.weights import app as weights_app
+from avdetect.cli.words import BUNDLE_HELP, listed
 from avdetect.errors import AvdetectError
 
 app = typer.Typer(
@@ -29,10 +31,8 @@ app = typer.Typer(
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+app.command()(embeddings)
 
-BUNDLE_HELP = (
-    "Detector: a folder, `builtin`, or `latest` below ./runs (default: $AVDETECT_BUNDLE, else `builtin`)."
-)
 MEDIA_SUFFIXES = frozenset(
     ".mp4 .mov .m4v .mkv .webm .avi .mpg .mpeg .ts .3gp .wmv .flv .mts"
     " .jpg .jpeg .png .webp .wav .flac .mp3 .m4a .ogg .opus .aac".split()
@@ -216,7 +216,7 @@ def evaluate(
 
     problems = run_evaluation(
         list(paths or []), list(data or []), out, scores=scores, layout=layout, split=split,
-        by=[name.strip() for name in by.split(",") if name.strip()], workers=workers,
+        by=listed(by), workers=workers,
         prepared=list(prepared or []), trim_silence=trim_silence, pictures=pictures, audit=audit,
         export=export, seed=seed,
     )  # fmt: skip

@@ -70,10 +70,9 @@ def score_manifest(
 
     Records: `key`, `status` ok | unreadable | missing, `error` (sentence or None), and where ok `logits` (by
     "fused", modality and "audio_trimmed"; None = not judged), `reasons` (by modality), `frames` (modality ->
-    logits), and of `EMBEDDED` clips `embeddings` (modality -> text for `unpacked`) and `tracks` (modality -> id of the
-    face that it judged). `workers`: processes, 0 = this
-    one. `report` is told how many of how many clips are done. Raises DataError where the prepared folder was
-    made with other settings than the bundle's.
+    logits), and of `EMBEDDED` clips `embeddings` (modality -> text for `unpacked`) and `tracks` (modality -> id of
+    the face that it judged). `workers`: processes, 0 = this one. `report` is told how many of how many clips are
+    done. Raises DataError where the prepared folder was made with other settings than the bundle's.
     """
     settings = clip_settings(bundle, options)
     stored = _prepared_files(prepared, settings, manifest)

@@ -57,6 +57,7 @@ class EmbeddingMaps:
     bundle: Bundle
     maps: list[EmbeddingMap]
     unread: int  # clips that could not be read
+    command: list[str]  # that shows the same
 
 
 def map_embeddings(
@@ -72,6 +73,7 @@ def map_embeddings(
     prepared: str | Path | None = None,
     pictures: str | None = None,
     seed: int = 0,
+    progress: bool = False,
     say: Say = lambda line: None,
 ) -> EmbeddingMaps:
     """Judge clips and project their embeddings; writes `embeddings.parquet` and the PNGs, not the page.
@@ -79,8 +81,8 @@ def map_embeddings(
     bundle: the detector's folder; data: a manifest or a dataset's folder; modalities: of the detector's, none = all;
     by: columns of the manifest to colour by; methods: of `PROJECTIONS`; limit: clips at most, drawn as good as at
     random, the same ones every time; prepared: folder of `avdetect data prepare`, added to (default: below `out`);
-    pictures: as in `ClipSettings`. Raises DataError where test clips are asked for while the test split is closed
-    (`data.guard`), and where fewer than 8 clips are judged by any encoder.
+    pictures: as in `ClipSettings`; progress: of the preparation, on stderr. Raises DataError where test clips are
+    asked for while the test split is closed (`data.guard`), and where no encoder judges 8 clips.
     """
     out, options = Path(out), Options(pictures=pictures)
     loaded = load_bundle(bundle)
@@ -92,7 +94,7 @@ def map_embeddings(
     one.manifest = _drawn(one, limit)
     with only_writer(out):
         ready = prepare(
-            one.manifest, prepared or out / "prepared", clip_settings(loaded, options), workers, progress=False
+            one.manifest, prepared or out / "prepared", clip_settings(loaded, options), workers, progress
         )
         records = score_manifest(
             one.manifest, loaded, options, out / "journal.jsonl", workers, ready,
@@ -115,7 +117,11 @@ def map_embeddings(
         part = out / ".embeddings.parquet.part"
         pd.concat([one.table for one in maps], ignore_index=True).to_parquet(part, index=False)
         os.replace(part, out / "embeddings.parquet")
-    return EmbeddingMaps(one, loaded, maps, int((table["status"] != "ok").sum()))
+    command = ["avdetect", "embeddings", str(bundle), "--data", str(data), "--split", split, "--limit", str(limit)]
+    command += ["--modality", ",".join(wanted), "--by", ",".join(columns), "--seed", str(seed), "--out", str(out)]
+    if pictures is not None:
+        command += ["--pictures", pictures]
+    return EmbeddingMaps(one, loaded, maps, int((table["status"] != "ok").sum()), command)
 
 
 def _wanted(bundle: Bundle, named: Sequence[str]) -> list[str]:

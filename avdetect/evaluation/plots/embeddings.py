@@ -121,7 +121,8 @@ def plot_projections(
             )
         axes.set_title(name, fontsize=10)
         axes.set(xticks=[], yticks=[], xlabel=labels[0], ylabel=labels[1])
-    columns = min(2 * len(projections), len(groups))
+    longest = max(len(group.name) for group in groups) + 12  # with mark and count
+    columns = min(2 * len(projections), len(groups), max(1, 70 * len(projections) // longest))
     figure.legend(loc="outside lower center", ncols=columns, fontsize=9.5, frameon=False)
     return save(figure, path)
 
