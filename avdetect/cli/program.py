@@ -20,7 +20,7 @@ from avdetect.cli.data import app as data_app
 from avdetect.cli.embeddings import embeddings
 from avdetect.cli.weights import app as weights_app
 from avdetect.cli.words import BUNDLE_HELP, listed
-from avdetect.errors import AvdetectError
+from avdetect.errors import AvdetectError, ConfigError
 
 app = typer.Typer(
     help="Tell whether a video, an image or a voice recording is genuine or a deepfake, and show why.",
@@ -40,12 +40,12 @@ MEDIA_SUFFIXES = frozenset(
 
 
 def main() -> None:
-    """Entry point: errors that a user can act on become one sentence and exit code 1."""
+    """Entry point: errors that a user can act on become one sentence and exit code 1, or 2 where they are of usage."""
     try:
         app()
     except AvdetectError as error:
         complain(str(error))
-        raise SystemExit(1) from None
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
     except OSError as error:
         # a folder that cannot be written, a full disk: nothing that a traceback would tell
         if error.strerror is None:

@@ -162,5 +162,5 @@ def test_the_command(measured, smoke_bundle, smoke_run, run_python, tmp_path):
     assert again.stdout == done.stdout and f"using the detector in {smoke_bundle}" in again.stderr
     done = run_python(*command, "--out", str(out), "--degrade", "fog", cwd=tmp_path)
     assert (
-        done.returncode == 1 and "unknown degradation 'fog'" in done.stderr and "Traceback" not in done.stderr
+        done.returncode == 2 and "unknown degradation 'fog'" in done.stderr and "Traceback" not in done.stderr
     )
