@@ -62,3 +62,19 @@ def _write_voices(folder: Path, name: str, seed: int, count: int = CLIPS, second
 @pytest.fixture(scope="session")
 def write_voices():
     return _write_voices
+
+
+@pytest.fixture(scope="session")
+def voices(tmp_path_factory) -> Path:
+    return _write_voices(tmp_path_factory.mktemp("sets") / "voices", "Voices", 0)
+
+
+@pytest.fixture(scope="session")
+def others(tmp_path_factory) -> Path:
+    return _write_voices(tmp_path_factory.mktemp("sets") / "others", "Others", 1)
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Pictures take most of the time: only fixtures of a module, made before this one, draw them."""
+    monkeypatch.setattr("avdetect.scan.evaluate.draw_all", lambda *_: {})

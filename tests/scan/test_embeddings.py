@@ -97,7 +97,9 @@ def test_the_page_asks_for_nothing_and_lets_in_its_own_script_alone(ran):
     for source, text in (("script-src", script), ("style-src", page.texts["style"][0])):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert rules[source] == f"'sha256-{digest}'"
-    assert "://" not in script.replace("http://www.w3.org/2000/svg", "") and not re.search(r"url\((?!#)", ran.page)
+    assert "://" not in script.replace("http://www.w3.org/2000/svg", "") and not re.search(
+        r"url\((?!#)", ran.page
+    )
     assert json.loads(data)["maps"][0]["points"][0]["key"].startswith("Voices </script>/")
     assert ran.page.count("data:image/png") == 3  # for those without scripts
 
@@ -122,12 +124,12 @@ def test_behind_each_point_stand_its_sound_label_and_scores(ran):
 def test_a_second_run_judges_nothing_again(ran, quiet, voice_bundle, monkeypatch):
     before = (ran.out / "journal.jsonl").read_text()
     monkeypatch.setattr("avdetect.data.prepare.save_clip", lambda *_: pytest.fail("prepared again"))
-    found = map_embeddings(
-        voice_bundle, quiet, ran.out, by=["label"], methods=["pca"], workers=0, limit=10
-    )
+    found = map_embeddings(voice_bundle, quiet, ran.out, by=["label"], methods=["pca"], workers=0, limit=10)
     added = (ran.out / "journal.jsonl").read_text().removeprefix(before).splitlines()
     assert all("bad.wav" in line for line in added)  # what cannot be read is tried again
-    assert list(found.maps[0].projections) == ["pca"] and any("10 of 13 clips" in t for t in found.set.warnings)
+    assert list(found.maps[0].projections) == ["pca"] and any(
+        "10 of 13 clips" in t for t in found.set.warnings
+    )
 
 
 def test_test_clips_stay_closed_unless_they_are_opened(quiet, voice_bundle, tmp_path):
@@ -178,7 +180,9 @@ def test_marks_stand_out_from_the_page_in_the_light_and_in_the_dark():
 
     shared = (TEMPLATES.parents[1] / "report" / "templates" / "report.css").read_text()
     assert report and len(both) == 20
-    for marks, behind in zip((both[:10], both[10:]), re.findall(r"--lane: (#\w{6})", shared)[:2], strict=True):
+    for marks, behind in zip(
+        (both[:10], both[10:]), re.findall(r"--lane: (#\w{6})", shared)[:2], strict=True
+    ):
         for colour in marks:
             light, dark = sorted((_luminance(colour), _luminance(behind)), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 3, colour
@@ -191,11 +195,15 @@ def _luminance(colour: str) -> float:
 
 
 def test_an_audio_visual_clip_shows_the_face_that_was_judged(smoke_run, tmp_path):
-    found = map_embeddings(smoke_run / "bundle", smoke_run / "manifest.csv", tmp_path, "train", workers=0, limit=9)
+    found = map_embeddings(
+        smoke_run / "bundle", smoke_run / "manifest.csv", tmp_path, "train", workers=0, limit=9
+    )
     by_name = {one.modality: one for one in found.maps}
     assert set(by_name) == {"visual", "audio", "lipsync"}
     assert all(by_name["visual"].faces) and not any(by_name["visual"].sounds)
-    assert all(by_name["lipsync"].faces) and all(by_name["lipsync"].sounds) and not any(by_name["audio"].faces)
+    assert (
+        all(by_name["lipsync"].faces) and all(by_name["lipsync"].sounds) and not any(by_name["audio"].faces)
+    )
     page = render_embeddings_page(found)
     media = json.loads(Page(page).texts["script"][0])["media"]
     assert len(media) == len({*by_name["visual"].faces, *by_name["lipsync"].faces, *by_name["audio"].sounds})
