@@ -84,9 +84,14 @@ def predict(
     ],
     bundle: Annotated[str | None, typer.Option(help=BUNDLE_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write a self-contained HTML page, and the JSON beside it.")
+    ] = None,
 ) -> None:
     """Judge files: the verdict, and the evidence for it."""
+    if report is not None and report.suffix.lower() == ".json":
+        what = f"{report} is a page, and its JSON stands beside it: name it .html"
+        raise typer.BadParameter(what, param_hint="--report")
     files, failed = expand(paths)
     for message in failed:
         complain(message)

@@ -81,7 +81,11 @@ def _not_judged(novelty: Mapping[str, Any] | None) -> list[str]:
 def _measured(card: Mapping[str, Any]) -> list[str]:
     """AUC and EER of the run's test, then what the card tells beside; each with its 95 % interval."""
     metrics = card.get("metrics") or {}
-    head = f"Clips of the {metrics['split']} split, 95 % intervals by bootstrap over sources:" if metrics else None
+    head = (
+        f"Clips of the {metrics['split']} split, 95 % intervals by bootstrap over sources:"
+        if metrics
+        else None
+    )
     rows = [f"- {what}: {figures} ({clips})" for what, figures, clips in measured_rows(card)]
     return [head, *rows] if head else rows
 

@@ -14,7 +14,9 @@ _OF_RECORDINGS = frozenset(
     "encoder encoded_by encoding_tool handler_name creation_time creationdate software writing_application"
     " major_brand compatible_brands make model vendor_id comment".split()
 ) | {"com.android.version"}
-_OF_PICTURES = frozenset("software comment parameters prompt workflow creation_time".split())  # PNG texts and the like
+_OF_PICTURES = frozenset(
+    "software comment parameters prompt workflow creation_time".split()
+)  # PNG texts and the like
 _EXIF = {0x010F: "Make", 0x0110: "Model", 0x0131: "Software", 0x0132: "DateTime"}
 # XMP: the program, and IPTC's word for pictures made by a network
 _XMP = re.compile(rb"(CreatorTool|DigitalSourceType)(?:=\"|'|>|=')\s*([^<\"']{1,300})")

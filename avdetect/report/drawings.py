@@ -104,7 +104,9 @@ class LipStrip:
 
 def _told(rows: Iterable[tuple[float, float, str]]) -> str:
     """JSON of (from, to, what is there in words) along an axis, for the script that shows values under the pointer."""
-    return json.dumps([[round(start, 3), round(end, 3), text] for start, end, text in rows], ensure_ascii=False)
+    return json.dumps(
+        [[round(start, 3), round(end, 3), text] for start, end, text in rows], ensure_ascii=False
+    )
 
 
 def time_ticks(duration_s: float) -> list[Tick]:
@@ -274,5 +276,7 @@ def lip_strip(pictures: ReportPictures, axis_s: float | None) -> LipStrip | None
         points=" ".join(f"{x:.2f},{y:.1f}" for x, y in corners),
         ticks=time_ticks(axis),
         axis_s=axis,
-        told=_told((a, b, f"{clock(a, 1)}: {100 * height:.0f} % of the highest") for a, b, height in stretches),
+        told=_told(
+            (a, b, f"{clock(a, 1)}: {100 * height:.0f} % of the highest") for a, b, height in stretches
+        ),
     )

@@ -48,9 +48,11 @@ class Section:
     lips: LipStrip | None
     facts: list[tuple[str, str]]
     detector: facts.DetectorFacts
+    same_detector: str | None  # id of the first section of this detector, which tells of it
     to_play: str  # JSON of (text, from, to) of suspicious stretches
     command: str
     citation: str
+    of_file: str  # ends the labels of regions where there are several files
     heading: str  # h1 or h2; `part` is one level below
     part: str
 
@@ -76,9 +78,10 @@ def write_report(
 
 
 def data_path(path: str | Path) -> Path:
-    """Where the JSON of a report at `path` goes: report.html -> report.json."""
-    path = Path(path)
-    return path.with_suffix(".json") if path.suffix != ".json" else path.with_name(f"{path.name}.json")
+    """Where the JSON of a report at `path` goes: report.html -> report.json. Raises ValueError for a .json itself."""
+    if Path(path).suffix.lower() == ".json":
+        raise ValueError(f"{path} is the name of a page, and its JSON goes beside it: name it .html")
+    return Path(path).with_suffix(".json")
 
 
 def _replace(path: Path, text: str) -> None:
@@ -116,11 +119,11 @@ def render_page(
     )
     environment.globals |= {"words": words, "mel_range_db": MEL_RANGE_DB}
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    pairs = enumerate(zip(verdicts, pictures, strict=True), start=1)
+    sections: list[Section] = []
+    for verdict, shown in zip(verdicts, pictures, strict=True):
+        sections.append(_section(sections, verdict, shown, created, len(verdicts) == 1))
     return environment.get_template("report.html.j2").render(
-        sections=[
-            _section(number, verdict, shown, created, len(verdicts) == 1) for number, (verdict, shown) in pairs
-        ],
+        sections=sections,
         created=created,
         versions=facts.versions(),
         top=top,
@@ -137,7 +140,11 @@ def _safe(value: Any) -> Any:
     return words.printable(value) if type(value) is str else value
 
 
-def _section(number: int, verdict: Verdict, pictures: ReportPictures, created: str, alone: bool) -> Section:
+def _section(
+    before: Sequence[Section], verdict: Verdict, pictures: ReportPictures, created: str, alone: bool
+) -> Section:
+    number = len(before) + 1
+    same = (section.id for section in before if section.verdict.weights == verdict.weights)
     axis = timeline(verdict)
     axis_s = axis.duration_s if axis else verdict.media.get("duration_s")
     faces: dict[int, list[tuple[FacePicture, str, str | None]]] = {}
@@ -156,9 +163,11 @@ def _section(number: int, verdict: Verdict, pictures: ReportPictures, created: s
         lips=lip_strip(pictures, axis_s),
         facts=facts.file_facts(verdict),
         detector=facts.detector_facts(verdict, pictures.card),
+        same_detector=next(same, None),
         to_play=_to_play(verdict),
         command=facts.command(verdict),
         citation=facts.citation(verdict, created),
+        of_file="" if alone else f" of file {number}",
         heading="h1" if alone else "h2",
         part="h2" if alone else "h3",
     )
@@ -166,7 +175,11 @@ def _section(number: int, verdict: Verdict, pictures: ReportPictures, created: s
 
 def _to_play(verdict: Verdict) -> str:
     """The stretches that sound suspicious, by ear: those of the voice and of lip-sync."""
-    spans = [(start, end, name) for name in ("audio", "lipsync") for start, end in words.suspicious_spans(verdict, name)]
+    spans = [
+        (start, end, name)
+        for name in ("audio", "lipsync")
+        for start, end in words.suspicious_spans(verdict, name)
+    ]
     return json.dumps(
         [
             (f"Play {words.clock(start)}–{words.clock(end)} ({words.PARTS[name].lower()})", start, end)

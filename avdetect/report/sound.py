@@ -20,7 +20,9 @@ def sound_uri(samples: np.ndarray, rate: int) -> str:
         stream.bit_rate = _BITS_PER_SECOND
         for start in range(0, len(samples), _BLOCK):
             block = np.clip(samples[start : start + _BLOCK], -1, 1).astype(np.float32)
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(block[None]), format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts = rate, start
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

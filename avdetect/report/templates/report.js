@@ -11,7 +11,7 @@
   };
 
   const upright = (area, name) => {
-    const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    const line = document.createElementNS(area.namespaceURI, "line");
     line.setAttribute("class", name);
     line.setAttribute("y2", "100%");
     line.setAttribute("visibility", "hidden");
