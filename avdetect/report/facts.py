@@ -90,8 +90,10 @@ def detector_facts(verdict: Verdict, card: Mapping[str, Any]) -> DetectorFacts:
 
 
 def _errors(verdict: Verdict, card: Mapping[str, Any]) -> str | None:
-    """The equal error rate of what decided this verdict, in words."""
+    """The equal error rate of what decided this verdict, in words; None where nothing was judged or measured."""
     judged = [name for name in words.MODALITIES if verdict.modalities[name].score is not None]
+    if not judged:
+        return None
     decided = judged[0] if len(judged) == 1 else "fused"
     report = (card.get("metrics") or {}).get("clips", {}).get(decided, {})
     rate = report.get("eer") or {}

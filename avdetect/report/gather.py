@@ -93,7 +93,7 @@ def _add_sound(pictures: ReportPictures, analysis: Analysis, bundle: Bundle, aud
     first = round(start_s * rate)
     shown = np.array(audio[first : first + round(SOUND_SHOWN_S * rate)], np.float32)
     pictures.sound = Sound(sound_uri(shown, rate), start_s, len(shown) / rate)
-    frames = 1 + len(shown) // _HOP
+    frames = max(1, len(shown) // _HOP)
     if len(shown) < _SHORTEST:
         shown = np.pad(shown, (0, _SHORTEST - len(shown)))
     front = LogMel(rate, hop_length=_HOP, n_mels=_BANDS, fmax=rate / 2)

@@ -30,7 +30,7 @@ from avdetect.report.pictures import MEL_RANGE_DB, FacePicture, ReportPictures, 
 from avdetect.report.policy import TEMPLATES, content_security_policy, inlined
 
 NOTHING = Markup("")
-_PLAYED = 6  # suspicious stretches with a button of their own
+_PLAYED = 6  # suspicious stretches of a part with a button each
 
 
 @dataclass
@@ -175,15 +175,9 @@ def _section(
 
 def _to_play(verdict: Verdict) -> str:
     """The stretches that sound suspicious, by ear: those of the voice and of lip-sync."""
-    spans = [
-        (start, end, name)
-        for name in ("audio", "lipsync")
-        for start, end in words.suspicious_spans(verdict, name)
-    ]
-    return json.dumps(
-        [
-            (f"Play {words.clock(start)}–{words.clock(end)} ({words.PARTS[name].lower()})", start, end)
-            for start, end, name in spans[:_PLAYED]
-        ],
-        ensure_ascii=False,
-    )
+    found = []
+    for name in ("audio", "lipsync"):
+        for start, end in words.suspicious_spans(verdict, name)[:_PLAYED]:
+            said = f"Play {words.clock(start)}–{words.clock(end)} ({words.PARTS[name].lower()})"
+            found.append((said, start, end))
+    return json.dumps(found, ensure_ascii=False)
