@@ -112,11 +112,15 @@ def default_method(encoder: Encoder) -> str:
     return next(name for name, refused in methods_for(encoder).items() if refused is None)
 
 
+def unknown_method(name: str) -> str:
+    return f"there is no explanation method '{name}'; take one of {', '.join(METHODS)}"
+
+
 def choose_method(encoder: Encoder, name: str | None) -> Method:
     """Raises ConfigError where there is no such method, and where it is not sound for the encoder."""
     name = default_method(encoder) if name is None else name
     if name not in METHODS:
-        raise ConfigError(f"there is no explanation method '{name}'; take one of {', '.join(METHODS)}")
+        raise ConfigError(unknown_method(name))
     refused = METHODS[name].refusal(encoder)
     if refused is not None:
         raise ConfigError(f"{name} does not hold here: {refused}")
