@@ -1,6 +1,11 @@
-"""Attributions from the gradient of the logit, by captum."""
+"""Attributions of single places by captum: from gradients, and from sliding a patch over the input."""
 
 from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +17,20 @@ STEPS, MOST_STEPS = 32, 256  # of integrated gradients; doubled until they add u
 ADDS_UP = 0.005  # largest error of the sum, as a part of the difference that it should be
 
 
-def captum_attr():
+SHAP_DRAWS, SHAP_NOISE = 64, 0.1  # of GradientSHAP; noise as a part of the input's deviation
+PATCH, PATCH_STEP = 6, 12  # occlusion: the patch is this part of a side, its step that
+MOUTH_PATCH, MOUTH_STEP = 10, 3  # … over mouths, frames
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Random draws that are the same every time, and leave those of others alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def captum_attr() -> Any:
     """`captum.attr`. Raises ConfigError where captum is not installed."""
     try:
         import captum.attr
@@ -27,7 +45,11 @@ def captum_attr():
 def saliency(view: View, x: Tensor) -> Tensor:
     """Size of the gradient (Simonyan et al., 2014), x (N, …) -> (N, *places), 0 and above."""
     with frozen(view):
-        return view.to_map(captum_attr().Saliency(view).attribute(x.detach().clone(), abs=True)).detach()
+        return view.to_map(captum_attr().Saliency(view).attribute(_leaf(x), abs=True)).detach()
+
+
+def _leaf(x: Tensor) -> Tensor:
+    return x.detach().clone().requires_grad_()
 
 
 def integrated_gradients(view: View, x: Tensor) -> Tensor:
@@ -54,3 +76,43 @@ def integrated(view: View, x: Tensor) -> Tensor:
                 steps *= 2
             rows.append(row)
     return torch.cat(rows)
+
+
+def gradient_shap(view: View, x: Tensor) -> Tensor:
+    """Expected gradients between noisy copies and the baseline (Lundberg and Lee, 2017), x -> (N, *places)."""
+    method, rows = captum_attr().GradientShap(view), []
+    with frozen(view), seeded():
+        for one in x.detach().split(1):
+            options = {"n_samples": SHAP_DRAWS, "stdevs": SHAP_NOISE * float(one.std())}
+            rows.append(method.attribute(one.clone(), view.baseline(one), **options).detach())
+    return view.to_map(torch.cat(rows))
+
+
+def guided_backprop(view: View, x: Tensor) -> Tensor:
+    """Gradient in which no ReLU passes on what lowers the logit (Springenberg et al., 2015), size at each place."""
+    own = copy.deepcopy(view)
+    for module in own.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False
+    with frozen(own):
+        return view.to_map(captum_attr().GuidedBackprop(own).attribute(_leaf(x)).abs()).detach()
+
+
+def occlusion(view: View, x: Tensor) -> Tensor:
+    """By how much the logit falls when a patch is taken away (Zeiler and Fergus, 2014), x (N, …) -> (N, *places)."""
+    shape = tuple(x.shape[1:])
+    if view.modality == "lipsync":
+        width = min(MOUTH_PATCH, shape[0])
+        patch, step = (width, *shape[1:]), (min(MOUTH_STEP, width), *shape[1:])
+    else:
+        sides = shape[-2:]
+        patch = (*shape[:-2], *(max(1, side // PATCH) for side in sides))
+        step = (*shape[:-2], *(max(1, side // PATCH_STEP) for side in sides))
+    method = captum_attr().Occlusion(view)
+    with torch.no_grad():
+        rows = [
+            method.attribute(one, patch, step, baselines=view.baseline(one), perturbations_per_eval=16)
+            for one in x.detach().split(1)
+        ]
+    # each value stands for the whole column of the patch over colours or channels
+    return view.to_map(torch.cat(rows)) / (x[0].numel() / view.to_map(x[:1]).numel())

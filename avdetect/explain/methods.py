@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from avdetect.encoders import Encoder
 from avdetect.errors import ConfigError
 from avdetect.explain import gradients
 from avdetect.explain.cam import VARIANTS, cam
+from avdetect.explain.lrp import INSTEAD, lrp, unsound_part
+from avdetect.explain.regions import kernel_shap, lime
 from avdetect.explain.views import View, has_front
 
 
@@ -39,19 +42,61 @@ def _needs_layers(encoder: Encoder) -> str | None:
     return None
 
 
-_CAM_MEANING = "bright places raise the network's evidence for fake, seen at the size of its last layers"
+def _needs_rules(encoder: Encoder) -> str | None:
+    if encoder.kind == "lipsync" or (encoder.kind == "visual" and encoder.preprocess.frames > 1):
+        return f"no rule is known for how {encoder.name} compares its two inputs: use integrated_gradients or occlusion"
+    part = unsound_part(encoder)
+    if part is not None:
+        return f"no rule of relevance holds for the {part} layers of {encoder.name}: {INSTEAD}"
+    return _needs_layers(encoder)
+
+
+def _needs_attention(encoder: Encoder) -> str | None:
+    if not hasattr(encoder, "attention"):
+        return f"{encoder.name} has no attention map: {INSTEAD}"
+    return None
+
+
+def _holds(encoder: Encoder) -> str | None:
+    return None
+
+
+def _attention(view: View, x: Tensor) -> Tensor:
+    """The network's own map (N, 3, S, S) -> (N, S, S), each value in [0, 1]."""
+    with torch.no_grad():
+        return view.enlarge(view.encoder.attention(x)[:, 0], x)
+
+
+_CAM = "bright places raise the network's evidence for fake, as coarsely as its last layers see"
+_SIGNED = "red places add to the network's evidence for fake, blue ones to that for genuine"
 
 _ALL = [
-    *(Method(name, partial(cam, variant=name), False, _CAM_MEANING, _needs_layers) for name in VARIANTS),
+    *(Method(name, partial(cam, variant=name), False, _CAM, _needs_layers) for name in VARIANTS),
     Method(
         "saliency", gradients.saliency, False,
-        "bright places are those where a small change moves the network's evidence for fake most, either way",
+        "bright places are those where a small change moves the network's evidence most, to fake or to genuine",
         _needs_layers,
     ),
     Method(
         "integrated_gradients", gradients.integrated_gradients, True,
-        "how much each place adds to the evidence for fake (below 0: for genuine), against an input without content",
-        _needs_layers,
+        f"{_SIGNED}; all together make up the difference to an input without content", _needs_layers,
+    ),
+    Method(
+        "gradient_shap", gradients.gradient_shap, True,
+        f"{_SIGNED}, on average over noisy inputs", _needs_layers,
+    ),
+    Method("lrp", lrp, True, f"{_SIGNED}, handed back from the logit layer by layer", _needs_rules),
+    Method(
+        "occlusion", gradients.occlusion, True,
+        f"{_SIGNED}: by so much it falls when a patch there is taken away", _holds, costly=True,
+    ),
+    Method(
+        "kernel_shap", kernel_shap, True, f"{_SIGNED}: each region's fair share in it", _holds, costly=True
+    ),
+    Method("lime", lime, True, f"{_SIGNED}: each region's weight in a linear model of it", _holds, costly=True),
+    Method(
+        "attention", _attention, False,
+        "bright places are those that the network looks at; that is no evidence for fake", _needs_attention,
     ),
 ]  # fmt: skip
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
@@ -67,11 +112,15 @@ def default_method(encoder: Encoder) -> str:
     return next(name for name, refused in methods_for(encoder).items() if refused is None)
 
 
+def unknown_method(name: str) -> str:
+    return f"there is no explanation method '{name}'; take one of {', '.join(METHODS)}"
+
+
 def choose_method(encoder: Encoder, name: str | None) -> Method:
     """Raises ConfigError where there is no such method, and where it is not sound for the encoder."""
     name = default_method(encoder) if name is None else name
     if name not in METHODS:
-        raise ConfigError(f"there is no explanation method '{name}'; take one of {', '.join(METHODS)}")
+        raise ConfigError(unknown_method(name))
     refused = METHODS[name].refusal(encoder)
     if refused is not None:
         raise ConfigError(f"{name} does not hold here: {refused}")

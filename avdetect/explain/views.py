@@ -7,6 +7,7 @@ place (colour, channel, the pixels of a mouth) to maps (N, *places): (H, W) of a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from avdetect.encoders import Encoder
 
 WAVE_BANDS, WAVE_FFT, WAVE_HOP = 40, 512, 128  # of the spectrogram over networks that hear the waveform itself
+WAVE_GAIN = 4.0  # a band may be so much louder than it is, where a louder one is looked for
 
 
 class View(nn.Module):
@@ -45,6 +47,14 @@ class View(nn.Module):
     def enlarge(self, maps: Tensor, x: Tensor) -> Tensor:
         """Maps (N, *coarser places) of a layer -> (N, *places) by (bi)linear interpolation."""
         raise NotImplementedError
+
+    def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Least and largest value that an input like x may have, to be broadcast."""
+        return x.amin(), x.amax()
+
+    def fixed(self, x: Tensor) -> tuple[View, Tensor]:
+        """A view of a changed input, and the tensor that is that input in it."""
+        return self, x
 
     def places(self, x: Tensor) -> tuple[int, ...]:
         """Shape of one map of x."""
@@ -130,6 +140,15 @@ class WaveView(_PlaneView):
 
     def baseline(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
+
+    def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(x), torch.full_like(x, WAVE_GAIN)
+
+    def fixed(self, x: Tensor) -> tuple[View, Tensor]:
+        """The changed sound as it is heard: all of it is there, so that it can be taken away."""
+        heard = copy.copy(self)
+        heard.spectrum = self.spectrum * x[:, 0, self.band_of_bin]
+        return heard, torch.ones_like(x)
 
 
 class MouthView(View):
