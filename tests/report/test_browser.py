@@ -57,9 +57,7 @@ def test_values_follow_pointer_slider_and_sound(browser, address):
     curve.press("End")
     assert "+600 ms: distance" in curve.get_attribute("aria-valuetext")
     areas.first.click(position={"x": 0.75 * areas.first.bounding_box()["width"], "y": 20})
-    page.wait_for_function(
-        "document.querySelector('.clock line.head').getAttribute('visibility') === 'visible'"
-    )
+    page.locator(".clock line.head[visibility=visible]").first.wait_for(state="attached")
     heads = page.locator(".clock line.head").evaluate_all("all => all.map(one => one.getAttribute('x1'))")
     assert len(heads) >= 5 and {round(float(at.rstrip("%"))) for at in heads} == {75}
     assert heard == []
