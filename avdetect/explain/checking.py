@@ -90,7 +90,8 @@ def _inputs_of_clip(clip: Clip, encoder: Encoder) -> Iterator[tuple[View, torch.
             for start in range(0, len(track.mouths) - MOUTH_FRAMES + 1, MOUTH_FRAMES):
                 part = np.asarray(track.mouths[start : start + MOUTH_FRAMES])
                 mouths, sound = encoder.preprocess(part, track.mouth_start + start, np.asarray(clip.audio))
-                yield MouthView(encoder, sound.to(device)), mouths.float().to(device)
+                view = MouthView(encoder, mouths.float().to(device), sound.to(device))
+                yield view, view.whole()
 
 
 def check_encoder(
@@ -99,9 +100,14 @@ def check_encoder(
     """All checks of one method, or of all, on one encoder; inputs: views of single inputs (1, …)."""
     rng = np.random.default_rng(0)
     planted = [checks.plant(view, x, rng) for view, x in inputs]
+    yield from check_planted(encoder, planted, method)
+
+
+def check_planted(encoder: Encoder, planted: list[Planted], method: str | None = None) -> Iterator[Check]:
+    """As `check_encoder`, of inputs in which it is known what speaks for fake."""
     firm = [given for given in planted if given.rise >= checks.FIRM_RISE]
     if len(firm) < SHUFFLED_INPUTS:
-        found = f"an artefact could be planted in {len(firm)} of {len(inputs)} inputs: give files that hold more"
+        found = f"an artefact could be planted in {len(firm)} of {len(planted)} inputs: give files that hold more"
         yield Check(encoder.kind, encoder.name, "all", "planted artefact", None, None, found)
         return
     orders = np.random.default_rng(1)

@@ -102,8 +102,8 @@ def occlusion(view: View, x: Tensor) -> Tensor:
     """By how much the logit falls when a patch is taken away (Zeiler and Fergus, 2014), x (N, …) -> (N, *places)."""
     shape = tuple(x.shape[1:])
     if view.modality == "lipsync":
-        width = min(MOUTH_PATCH, shape[0])
-        patch, step = (width, *shape[1:]), (min(MOUTH_STEP, width), *shape[1:])
+        patch = (min(MOUTH_PATCH, shape[0]),)
+        step = (min(MOUTH_STEP, *patch),)
     else:
         sides = shape[-2:]
         patch = (*shape[:-2], *(max(1, side // PATCH) for side in sides))

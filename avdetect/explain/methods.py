@@ -39,21 +39,27 @@ def _needs_layers(encoder: Encoder) -> str | None:
             f"{encoder.name} hears the waveform itself, so that its layers cannot be followed back to a spectrogram: "
             "use occlusion, kernel_shap or lime"
         )
+    if encoder.kind == "lipsync":
+        return (
+            f"{encoder.name} compares lips and sound over the whole clip, so that a gradient at one moment says little "
+            "of that moment: use occlusion, kernel_shap or lime"
+        )
     return None
 
 
 def _needs_rules(encoder: Encoder) -> str | None:
-    if encoder.kind == "lipsync" or (encoder.kind == "visual" and encoder.preprocess.frames > 1):
-        return f"no rule is known for how {encoder.name} compares its two inputs: use integrated_gradients or occlusion"
+    refused = _needs_layers(encoder)
+    if refused is not None:
+        return refused
+    if encoder.kind == "visual" and encoder.preprocess.frames > 1:
+        return f"no rule of relevance is known for how {encoder.name} compares frames: {INSTEAD}"
     part = unsound_part(encoder)
-    if part is not None:
-        return f"no rule of relevance holds for the {part} layers of {encoder.name}: {INSTEAD}"
-    return _needs_layers(encoder)
+    return part and f"no rule of relevance holds for the {part} layers of {encoder.name}: {INSTEAD}"
 
 
 def _needs_attention(encoder: Encoder) -> str | None:
     if not hasattr(encoder, "attention"):
-        return f"{encoder.name} has no attention map: {INSTEAD}"
+        return f"{encoder.name} has no attention map: use {default_method(encoder)}"
     return None
 
 
@@ -108,8 +114,8 @@ def methods_for(encoder: Encoder) -> dict[str, str | None]:
 
 
 def default_method(encoder: Encoder) -> str:
-    """The method that is taken where none is named."""
-    return next(name for name, refused in methods_for(encoder).items() if refused is None)
+    """The method that is taken where none is named: quick, and the surest of those in the pointing game."""
+    return "layercam" if _needs_layers(encoder) is None else "occlusion"
 
 
 def unknown_method(name: str) -> str:
