@@ -1,8 +1,8 @@
 """Class activation maps: which places of a layer's maps raise the logit of *fake*. Needs torch alone.
 
-Grad-CAM (Selvaraju et al., ICCV 2017) weighs each channel by the mean of the logit's gradient; Grad-CAM++
-(Chattopadhay et al., WACV 2018) by a mean that counts small areas as much as large ones; LayerCAM (Jiang et al., IEEE
-TIP 2021) weighs each place by itself, so that it may look at a finer layer. All leave out what lowers the logit.
+Grad-CAM (Selvaraju et al., ICCV 2017) weighs each channel by the mean of the logit's gradient; LayerCAM (Jiang et al.,
+IEEE TIP 2021) weighs each place by itself, so that it may look at a finer layer. Both leave out what lowers the logit.
+Grad-CAM++ is not offered: its weights are never negative, and with shuffled weights its maps stay much as they were.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from avdetect.encoders import Encoder
 from avdetect.errors import ConfigError
 from avdetect.explain.views import FaceView, SpectrogramView, View, frozen
 
-VARIANTS = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "layercam": "LayerCAM"}
+VARIANTS = {"gradcam": "Grad-CAM", "layercam": "LayerCAM"}
 _EPSILON = 1e-12
 LEAST_ACTIVE = -0.3  # ReLU, Swish and their like give no less: maps before them do not say where a channel is active
 
@@ -39,12 +39,6 @@ def cam(view: FaceView | SpectrogramView, x: Tensor, variant: str = "gradcam") -
         finer = [layer for layer in layers if layer[0][0, 0].numel() > maps[0, 0].numel()]
         maps, slopes = finer[-1] if finer else layers[-1]
         weighed = F.relu(slopes) * maps
-    elif variant == "gradcam++":
-        places = tuple(range(2, maps.ndim))
-        square = slopes.square()
-        share = square / (2 * square + maps.sum(places, keepdim=True) * square * slopes + _EPSILON)
-        weights = (torch.where(slopes != 0, share, 0.0) * F.relu(slopes)).sum(places, keepdim=True)
-        weighed = weights * maps
     else:
         weighed = slopes.mean(tuple(range(2, maps.ndim)), keepdim=True) * maps
     heat = F.relu(weighed.sum(1))

@@ -17,7 +17,8 @@ STEPS, MOST_STEPS = 32, 256  # of integrated gradients; doubled until they add u
 ADDS_UP = 0.005  # largest error of the sum, as a part of the difference that it should be
 
 
-SHAP_DRAWS, SHAP_NOISE = 64, 0.1  # of GradientSHAP; noise as a part of the input's deviation
+SHAP_DRAWS, SMOOTH_DRAWS = 64, 16
+NOISE = 0.1  # of both, as a part of the input's deviation
 PATCH, PATCH_STEP = 6, 12  # occlusion: the patch is this part of a side, its step that
 MOUTH_PATCH, MOUTH_STEP = 10, 3  # … over mouths, frames
 
@@ -43,9 +44,17 @@ def captum_attr() -> Any:
 
 
 def saliency(view: View, x: Tensor) -> Tensor:
-    """Size of the gradient (Simonyan et al., 2014), x (N, …) -> (N, *places), 0 and above."""
-    with frozen(view):
-        return view.to_map(captum_attr().Saliency(view).attribute(_leaf(x), abs=True)).detach()
+    """Size of the gradient (Simonyan et al., 2014), mean over noisy copies (SmoothGrad, Smilkov et al., 2017).
+
+    x (N, …) -> (N, *places), 0 and above.
+    """
+    attr, rows = captum_attr(), []
+    with frozen(view), seeded():
+        method = attr.NoiseTunnel(attr.Saliency(view))
+        for one in x.split(1):
+            options = {"nt_samples": SMOOTH_DRAWS, "stdevs": NOISE * float(one.std()), "abs": True}
+            rows.append(method.attribute(_leaf(one), nt_type="smoothgrad", **options).detach())
+    return view.to_map(torch.cat(rows))
 
 
 def _leaf(x: Tensor) -> Tensor:
@@ -83,7 +92,7 @@ def gradient_shap(view: View, x: Tensor) -> Tensor:
     method, rows = captum_attr().GradientShap(view), []
     with frozen(view), seeded():
         for one in x.detach().split(1):
-            options = {"n_samples": SHAP_DRAWS, "stdevs": SHAP_NOISE * float(one.std())}
+            options = {"n_samples": SHAP_DRAWS, "stdevs": NOISE * float(one.std())}
             rows.append(method.attribute(one.clone(), view.baseline(one), **options).detach())
     return view.to_map(torch.cat(rows))
 

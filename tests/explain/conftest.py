@@ -14,7 +14,7 @@ from avdetect.explain.views import FaceView, MouthView, SpectrogramView, WaveVie
 SIDE, PATCH = 48, 14
 RATE, SECONDS = 16000, 0.5
 FRAMES, MOUTH, STRETCH = 40, 24, 12
-COUNT = 8  # inputs to check on
+COUNT = 12  # inputs to check on
 
 
 def fit(encoder, batch, steps, rate=3e-3):
@@ -106,17 +106,12 @@ def face_network():
     return _trained("resnet_autoatt_small", settings, faces, 80)
 
 
-@pytest.fixture(scope="session")
-def swish_network():
-    return _trained("efficientnet_autoatt_tiny", {"size": SIDE, "dropout": 0.0, "drop_path": 0.0}, faces, 60)
-
-
 SOUND = {"window_s": SECONDS, "hop_s": SECONDS / 2, "dropout": 0.0}
 
 
 @pytest.fixture(scope="session")
 def mel_network():
-    return _trained("mel_cnn_tiny", {**SOUND, "channels": (16, 32), "dense": 16, "n_mels": 40}, sounds, 60)
+    return _trained("mel_cnn_tiny", {**SOUND, "channels": (16, 32, 48), "dense": 32}, sounds, 50)
 
 
 @pytest.fixture(scope="session")
