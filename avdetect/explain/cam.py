@@ -2,7 +2,7 @@
 
 Grad-CAM (Selvaraju et al., ICCV 2017) weighs each channel by the mean of the logit's gradient; LayerCAM (Jiang et al.,
 IEEE TIP 2021) weighs each place by itself, so that it may look at a finer layer. Both leave out what lowers the logit.
-Grad-CAM++ is not offered: its weights are never negative, and with shuffled weights its maps stay much as they were.
+Grad-CAM++ is not offered: its weights are never negative, and with random weights its maps stay much as they were.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ from avdetect.explain.views import FaceView, MouthView, View
 from avdetect.inference import Bundle
 from avdetect.media import Clip, read_clip
 
-INPUTS, SHUFFLED_INPUTS = 10, 3
+INPUTS, REDRAWN_INPUTS = 10, 3
 MOUTH_FRAMES = 36
-UNLIKE = 0.5  # rank correlation that is left, at most, when all weights are shuffled
+UNLIKE = 0.5  # rank correlation that is left, at most, when all weights are random
 EXACT = 0.01  # error of sums that must add up
 SUBJECTS, SECONDS = 5, 3.0  # of the drawn people, if no files are given
 
@@ -106,7 +106,7 @@ def check_encoder(
 def check_planted(encoder: Encoder, planted: list[Planted], method: str | None = None) -> Iterator[Check]:
     """As `check_encoder`, of inputs in which it is known what speaks for fake."""
     firm = [given for given in planted if given.rise >= checks.FIRM_RISE]
-    if len(firm) < SHUFFLED_INPUTS:
+    if len(firm) < REDRAWN_INPUTS:
         found = f"an artefact could be planted in {len(firm)} of {len(planted)} inputs: give files that hold more"
         yield Check(encoder.kind, encoder.name, "all", "planted artefact", None, None, found)
         return
@@ -140,10 +140,10 @@ def _check_method(
     found = f"logit {gain:+.2f} better than random order (p {p:.1g}, {len(firm)} inputs)"
     yield row("deletion/insertion", gain > 0 and p < checks.SIGNIFICANCE, gain, found)
 
-    few = slice(SHUFFLED_INPUTS)
+    few = slice(REDRAWN_INPUTS)
     fall = checks.fall_of_likeness(method.run, firm[few], maps[few])
-    found = "rank correlation 1 → " + " → ".join(f"{value:.2f}" for value in fall) + " as layers are shuffled"
-    yield row("shuffled weights", fall[-1] <= UNLIKE, fall[-1], found)
+    found = "rank correlation 1 → " + " → ".join(f"{value:.2f}" for value in fall) + " as layers are redrawn"
+    yield row("random weights", fall[-1] <= UNLIKE, fall[-1], found)
 
     if method.name == "integrated_gradients":
         errors = []

@@ -17,7 +17,7 @@ from avdetect.explain.views import View, frozen
 SIGNIFICANCE = 0.05
 LEVELS = 8  # of how much is taken away, in deletion and insertion curves
 BLOCKS = 12  # a side of what is taken away at once in planes
-STAGES = 3  # in which weights are shuffled, from the logit down
+STAGES = 3  # in which weights are drawn anew, from the logit down
 PLACES = 4  # that are tried for an artefact
 FIRM_RISE = 2.0  # logits that a planted artefact must add
 RISE, PLANT_STEPS = 4.0, 24  # … that gradient ascent looks for, in so many steps
@@ -160,22 +160,29 @@ def better_than_random(scores: np.ndarray, random: np.ndarray) -> tuple[float, f
     return float(gain.mean()), float(stats.ttest_1samp(gain, 0.0, alternative="greater").pvalue)
 
 
-def shuffled(view: View, share: float, seed: int = 0) -> View:
-    """A copy in which the weights of the last `share` of layers are shuffled: each keeps its values, in no order."""
+def redrawn(view: View, share: float, seed: int = 0) -> View:
+    """A copy in which the last `share` of layers have random weights: as large as they were, with a mean of 0.
+
+    The scales and shifts of norms are shuffled: as zero-mean noise they would switch channels off.
+    """
     copied = copy.deepcopy(view)
     layers = [m for m in copied.modules() if isinstance(getattr(m, "weight", None), nn.Parameter)]
     generator = torch.Generator().manual_seed(seed)
     for layer in layers[len(layers) - round(share * len(layers)) :]:
         for parameter in layer.parameters(recurse=False):
-            flat = parameter.data.flatten()
-            parameter.data = flat[torch.randperm(len(flat), generator=generator)].reshape(parameter.shape)
+            old = parameter.data
+            if old.ndim > 1:
+                noise = torch.randn(old.shape, generator=generator).to(old)
+                parameter.data = noise * old.square().mean().sqrt()
+            else:
+                parameter.data = old[torch.randperm(len(old), generator=generator)]
     return copied
 
 
 def fall_of_likeness(
     run: Callable[[View, Tensor], Tensor], inputs: list[Planted], maps: list[np.ndarray]
 ) -> list[float]:
-    """Rank correlation of maps with those of the network as it is, the more layers are shuffled (`STAGES` figures).
+    """Rank correlation of maps with those of the network as it is, the more layers are drawn anew (`STAGES` figures).
 
     Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018; mean over the inputs.
     """
@@ -183,7 +190,7 @@ def fall_of_likeness(
     for stage in range(1, STAGES + 1):
         found = []
         for seed, (given, values) in enumerate(zip(inputs, maps, strict=True)):
-            other = run(shuffled(given.view, stage / STAGES, seed), given.x)[0].float().cpu().numpy()
+            other = run(redrawn(given.view, stage / STAGES, seed), given.x)[0].float().cpu().numpy()
             found.append(likeness(values, other))
         means.append(float(np.mean(found)))
     return means

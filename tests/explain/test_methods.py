@@ -36,7 +36,7 @@ def test_what_is_claimed_passes_the_checks(network, planted, request):
     assert {row.method for row in rows if row.check == "refused"} == REFUSED[network]
     for name in set(METHODS) - REFUSED[network]:
         done = {row.check for row in rows if row.method == name}
-        assert done >= {"planted artefact", "deletion/insertion", "shuffled weights"}
+        assert done >= {"planted artefact", "deletion/insertion", "random weights"}
     failed = [row for row in rows if row.passed is False]
     assert not failed, table(failed)
 
