@@ -47,6 +47,16 @@ def _needs_layers(encoder: Encoder) -> str | None:
     return None
 
 
+def _needs_pictures(encoder: Encoder) -> str | None:
+    refused = _needs_layers(encoder)
+    if refused is None and encoder.kind == "audio":
+        return (
+            f"over the spectrogram of {encoder.name} maps of saliency can stay much as they are with random weights: "
+            "use layercam or integrated_gradients"
+        )
+    return refused
+
+
 def _needs_rules(encoder: Encoder) -> str | None:
     refused = _needs_layers(encoder)
     if refused is not None:
@@ -81,7 +91,7 @@ _ALL = [
     Method(
         "saliency", gradients.saliency, False,
         "bright places are those where a small change moves the network's evidence most, to fake or to genuine",
-        _needs_layers,
+        _needs_pictures,
     ),
     Method(
         "integrated_gradients", gradients.integrated_gradients, True,

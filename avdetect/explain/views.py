@@ -21,6 +21,7 @@ from avdetect.encoders import Encoder
 from avdetect.encoders.lipsync import sync
 
 WAVE_BANDS, WAVE_FFT, WAVE_HOP = 40, 512, 128  # of the spectrogram over networks that hear the waveform itself
+QUIET = 0.2  # share of a window in which a band is quiet
 WAVE_GAIN = 4.0  # a band may be so much louder than it is, where a louder one is looked for
 
 
@@ -115,7 +116,8 @@ class WaveView(_PlaneView):
     """How much of each mel band is heard when, x (N, 1, bands, frames) in [0, 1], of ONE window (1, T).
 
     For audio encoders that take the waveform itself: it goes through a short-time Fourier transform, is multiplied
-    there, and back. Without: 0.
+    there, and back. Without: what is louder than its band is in the quietest fifth of the window is brought down to that;
+    silence instead would be a hole that no recording has.
     """
 
     modality = "audio"
@@ -141,7 +143,11 @@ class WaveView(_PlaneView):
         return self.encoder(torch.istft(heard, WAVE_FFT, WAVE_HOP, window=self.hann, length=self.length))
 
     def baseline(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+        power = self.spectrum.abs().square()[0]
+        sums = power.new_zeros(WAVE_BANDS, power.shape[1]).index_add_(0, self.band_of_bin, power)
+        level = sums.sqrt()
+        quiet = torch.quantile(level, QUIET, dim=1, keepdim=True)
+        return (quiet / level.clamp_min(1e-9)).clamp_max(1.0).expand_as(x).contiguous()
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(x), torch.full_like(x, WAVE_GAIN)

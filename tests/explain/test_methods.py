@@ -20,8 +20,8 @@ from avdetect.explain.views import FaceView, MouthView, SpectrogramView, WaveVie
 NETWORKS = ["face", "mel", "spectrum", "wave", "lip"]
 REFUSED = {
     "face": set(),
-    "mel": {"attention"},
-    "spectrum": {"attention"},
+    "mel": {"saliency", "attention"},
+    "spectrum": {"saliency", "attention"},
     "wave": set(METHODS) - {"occlusion", "kernel_shap", "lime"},
     "lip": set(METHODS) - {"occlusion", "kernel_shap", "lime"},
 }
