@@ -116,8 +116,8 @@ class WaveView(_PlaneView):
     """How much of each mel band is heard when, x (N, 1, bands, frames) in [0, 1], of ONE window (1, T).
 
     For audio encoders that take the waveform itself: it goes through a short-time Fourier transform, is multiplied
-    there, and back. Without: what is louder than its band is in the quietest fifth of the window is brought down to that;
-    silence instead would be a hole that no recording has.
+    there, and back. Without: what is louder than its band is in the quietest fifth of the window is brought down to
+    that; silence instead would be a hole that no recording has.
     """
 
     modality = "audio"

@@ -93,42 +93,55 @@ def _opened(opening, rng):
     return (0.2 + 0.6 * lips + 0.02 * torch.from_numpy(rng.standard_normal(lips.shape))).float()
 
 
-def _trained(name, settings, batch, steps, **options):
-    torch.manual_seed(0)
-    encoder = create_encoder(name, **settings)
-    loss = fit(encoder, batch, steps, **options)
-    return encoder, loss
-
-
-@pytest.fixture(scope="session")
-def face_network():
-    settings = {"size": SIDE, "stem": 8, "widths": (12, 16, 24), "depths": (1, 1, 1), "dropout": 0.0}
-    return _trained("resnet_autoatt_small", settings, faces, 80)
-
-
 SOUND = {"window_s": SECONDS, "hop_s": SECONDS / 2, "dropout": 0.0}
+NETWORKS = {  # name, settings, what it learns from, for how many steps
+    "face": (
+        "resnet_autoatt_small",
+        {"size": SIDE, "stem": 8, "widths": (12, 16, 24), "depths": (1, 1, 1), "dropout": 0.0},
+        faces,
+        80,
+    ),
+    "mel": ("mel_cnn_tiny", {**SOUND, "channels": (16, 32, 48), "dense": 32}, sounds, 50),
+    "spectrum": (
+        "spectrum_cnn",
+        {**SOUND, "channels": (8, 12, 16), "dense": 16, "maps": ("level", "advance")},
+        sounds,
+        60,
+    ),
+    "wave": ("lfcc_lcnn", {**SOUND, "channels": (8, 12, 16)}, sounds, 60),
+    "lip": (
+        "lipsync_small",
+        {"channels": (6, 8, 12, 12), "dim": 24, "reach": 4, "n_mels": 20, "mouth_size": MOUTH, "dropout": 0.0},
+        mouths,
+        150,
+    ),
+}
+
+
+def untrained_network(kind):
+    name, settings, _, _ = NETWORKS[kind]
+    torch.manual_seed(0)
+    return create_encoder(name, **settings).eval()
 
 
 @pytest.fixture(scope="session")
-def mel_network():
-    return _trained("mel_cnn_tiny", {**SOUND, "channels": (16, 32, 48), "dense": 32}, sounds, 50)
+def untrained():
+    """`untrained(kind)` -> a small network of random weights."""
+    return untrained_network
 
 
 @pytest.fixture(scope="session")
-def spectrum_network():
-    settings = {**SOUND, "channels": (8, 12, 16), "dense": 16, "maps": ("level", "advance")}
-    return _trained("spectrum_cnn", settings, sounds, 60)
+def trained():
+    """`trained(kind)` -> a small network that has learnt its artefact, and the loss that is left."""
+    done = {}
 
+    def train(kind):
+        if kind not in done:
+            encoder = untrained_network(kind)
+            done[kind] = encoder, fit(encoder, *NETWORKS[kind][2:])
+        return done[kind]
 
-@pytest.fixture(scope="session")
-def wave_network():
-    return _trained("lfcc_lcnn", {**SOUND, "channels": (8, 12, 16)}, sounds, 60)
-
-
-@pytest.fixture(scope="session")
-def lip_network():
-    settings = {"channels": (6, 8, 12, 12), "dim": 24, "reach": 4, "n_mels": 20, "mouth_size": MOUTH, "dropout": 0.0}
-    return _trained("lipsync_small", settings, mouths, 150)
+    return train
 
 
 def planted_in(encoder, count=COUNT):

@@ -22,17 +22,17 @@ from avdetect.media import ClipSettings
 
 
 @pytest.fixture(scope="module")
-def bundle(face_network, spectrum_network):
+def bundle(untrained):
     encoders = {
-        "visual": face_network[0],
-        "audio": spectrum_network[0],
+        "visual": untrained("face"),
+        "audio": untrained("spectrum"),
         "lipsync": create_encoder("lipsync_tiny").eval(),
     }
     names = ("fused", *encoders)
     limits = {"real_below": 0.4, "fake_above": 0.6}
     return Bundle(
         encoders, FusionHead(feature_dims(encoders)).eval(), ClipSettings(),
-        {name: Calibration("platt", 1.0, 0.0) for name in names}, dict.fromkeys(names, limits), {"name": "trained"},
+        {name: Calibration("platt", 1.0, 0.0) for name in names}, dict.fromkeys(names, limits), {"name": "untrained"},
     )  # fmt: skip
 
 
