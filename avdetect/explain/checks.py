@@ -86,8 +86,8 @@ def _ascended(view: View, x: Tensor, rng: np.random.Generator) -> Planted:
         for _ in range(PLANT_STEPS):
             z = z.detach().requires_grad_()
             logit = view(z)
-            if float(logit) > most:
-                best, most = z.detach(), float(logit)
+            if logit.item() > most:
+                best, most = z.detach(), logit.item()
             if most - before >= RISE:
                 break
             step = torch.autograd.grad(logit.sum(), z)[0].sign() * (high - low) / 16
