@@ -11,7 +11,7 @@ from avdetect.encoders import create_encoder
 from avdetect.explain.checks import Planted
 from avdetect.explain.views import FaceView, MouthView, SpectrogramView, WaveView, has_front
 
-SIDE, PATCH = 48, 14
+SIDE, PATCH = 64, 20  # a cell of the last layer, 16 pixels, fits into the patch
 RATE, SECONDS = 16000, 0.5
 FRAMES, MOUTH, STRETCH = 40, 24, 12
 COUNT = 12  # inputs to check on
