@@ -47,14 +47,12 @@ def _needs_layers(encoder: Encoder) -> str | None:
     return None
 
 
-def _needs_pictures(encoder: Encoder) -> str | None:
-    refused = _needs_layers(encoder)
-    if refused is None and encoder.kind == "audio":
-        return (
-            f"over the spectrogram of {encoder.name} maps of saliency can stay much as they are with random weights: "
-            "use layercam or integrated_gradients"
-        )
-    return refused
+def _saturates(encoder: Encoder) -> str | None:
+    """Saliency failed the pointing game on networks that found their artefact, the built-in face network among them."""
+    return _needs_layers(encoder) or (
+        f"where {encoder.name} is sure of an artefact its gradient vanishes, so that saliency points beside it: "
+        "use integrated_gradients or layercam"
+    )
 
 
 def _needs_rules(encoder: Encoder) -> str | None:
@@ -91,7 +89,7 @@ _ALL = [
     Method(
         "saliency", gradients.saliency, False,
         "bright places are those where a small change moves the network's evidence most, to fake or to genuine",
-        _needs_pictures,
+        _saturates,
     ),
     Method(
         "integrated_gradients", gradients.integrated_gradients, True,

@@ -21,7 +21,7 @@ from avdetect.explain.views import FaceView, MouthView, SpectrogramView, WaveVie
 
 NETWORKS = ["face", "mel", "lip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("spectrum", "wave"))]
 REFUSED = {
-    "face": set(),
+    "face": {"saliency"},
     "mel": {"saliency", "attention"},
     "spectrum": {"saliency", "attention"},
     "wave": set(METHODS) - {"occlusion", "kernel_shap", "lime"},
@@ -58,7 +58,7 @@ def test_lrp_is_refused_on_swish_and_says_what_to_use():
         "no rule of relevance holds for the SiLU layers of efficientnet_autoatt_tiny: "
         "use layercam or integrated_gradients"
     )
-    assert [name for name, refused in said.items() if refused] == ["lrp"]
+    assert [name for name, refused in said.items() if refused] == ["saliency", "lrp"]
     with pytest.raises(ConfigError, match="lrp does not hold here: no rule .* use layercam"):
         choose_method(encoder, "lrp")
     with pytest.raises(ConfigError, match="no explanation method 'gradcm'; take one of gradcam,"):
