@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,9 +27,14 @@ MOUTH_PATCH, MOUTH_STEP = 10, 3  # … over mouths, frames
 @contextmanager
 def seeded() -> Iterator[None]:
     """Random draws that are the same every time, and leave those of others alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+    before = np.random.get_state()  # captum draws from numpy's as well
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            np.random.seed(0)
+            yield
+    finally:
+        np.random.set_state(before)
 
 
 def captum_attr() -> Any:
