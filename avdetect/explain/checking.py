@@ -135,10 +135,11 @@ def _check_method(
     found = f"{hits.sum()} of {len(hits)} peaks in the planted area, {chance * len(hits):.1f} by chance (p {p:.1g})"
     yield row("planted artefact", p < checks.SIGNIFICANCE, hits.mean(), found)
 
-    scores = [checks.removal_score(g.view, g.x, values) for g, values in zip(firm, maps, strict=True)]
-    gain, p = checks.better_than_random(np.array(scores), random)
-    found = f"logit {gain:+.2f} better than random order (p {p:.1g}, {len(firm)} inputs)"
-    yield row("deletion/insertion", gain > 0 and p < checks.SIGNIFICANCE, gain, found)
+    if method.evidence:
+        scores = [checks.removal_score(g.view, g.x, values) for g, values in zip(firm, maps, strict=True)]
+        gain, p = checks.better_than_random(np.array(scores), random)
+        found = f"logit {gain:+.2f} better than random order (p {p:.1g}, {len(firm)} inputs)"
+        yield row("deletion/insertion", gain > 0 and p < checks.SIGNIFICANCE, gain, found)
 
     few = slice(REDRAWN_INPUTS)
     fall = checks.fall_of_likeness(method.run, firm[few], maps[few])

@@ -22,7 +22,7 @@ from avdetect.explain.views import View, has_front
 class Method:
     """run: (view, x) -> maps (N, *places); signed: whether places below 0 speak for genuine; costly: whether it takes
     hundreds of passes for one input; meaning: one sentence on what a map says, for a person; refusal: None where the
-    method is sound for an encoder, else the sentence that says what to use.
+    method is sound for an encoder, else the sentence that says what to use; evidence: whether a map claims to tell how much each place adds to the logit.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Method:
     meaning: str
     refusal: Callable[[Encoder], str | None]
     costly: bool = False
+    evidence: bool = True
 
 
 def _needs_layers(encoder: Encoder) -> str | None:
@@ -111,6 +112,7 @@ _ALL = [
     Method(
         "attention", _attention, False,
         "bright places are those that the network looks at; that is no evidence for fake", _needs_attention,
+        evidence=False,
     ),
 ]  # fmt: skip
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
