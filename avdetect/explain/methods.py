@@ -22,7 +22,8 @@ from avdetect.explain.views import View, has_front
 class Method:
     """run: (view, x) -> maps (N, *places); signed: whether places below 0 speak for genuine; costly: whether it takes
     hundreds of passes for one input; meaning: one sentence on what a map says, for a person; refusal: None where the
-    method is sound for an encoder, else the sentence that says what to use; evidence: whether a map claims to tell how much each place adds to the logit.
+    method is sound for an encoder, else the sentence that says what to use; evidence: whether a map
+    claims to tell how much each place adds to the logit.
     """
 
     name: str
