@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Tests run side by side: threads of their own would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,11 +47,19 @@ def smoke_overrides() -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory) -> Path:
-    """Folder in which `dfdc_fusion` has run through on a small demo set; returns the run folder."""
-    folder = tmp_path_factory.mktemp("smoke")
-    done = run("-m", "avdetect.recipes.dfdc_fusion", *SMOKE, cwd=folder)
-    assert done.returncode == 0, done.stderr
+def smoke_run(tmp_path_factory, worker_id) -> Path:
+    """Folder in which `dfdc_fusion` has run through on a small demo set; returns the run folder.
+
+    Made once, by the worker that needs it first: nobody changes what is in it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "smoke"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "whole").exists():
+            folder.mkdir()  # where a worker has failed before, the others fail here
+            done = run("-m", "avdetect.recipes.dfdc_fusion", *SMOKE, cwd=folder)
+            assert done.returncode == 0, done.stderr
+            (folder / "whole").touch()
     return next((folder / "runs" / "dfdc_fusion").iterdir())
 
 

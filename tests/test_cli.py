@@ -1,13 +1,15 @@
-"""The command line as a subprocess."""
+"""The command line, mostly as a subprocess."""
 
 import json
 import resource
 import shutil
+import sys
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
 
+from avdetect import cli
 from avdetect.inference.verdict import validate
 
 PREDICT = ("-m", "avdetect", "predict")
@@ -123,6 +125,35 @@ def test_usage_errors_exit_with_2(tmp_path, run_python):
     assert run_python(*PREDICT, "x.mp4", "--frobnicate", cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("evaluate --data m.csv --split dev", "unknown split 'dev'"),
+        ("evaluate --scores s.txt --data m.csv --trim-silence", "with --scores no media are read"),
+        ("evaluate --scores s.txt --data m.csv --layout csv", "unknown layout of score files 'csv'"),
+        ("robustness --data m.csv --out o --degrade fog", "unknown degradation 'fog'"),
+        ("robustness --data m.csv --out o --degrade h264:much", "strengths are numbers"),
+        ("embeddings --data m.csv --out o --modality smell", "this detector has no encoder 'smell'"),
+        ("embeddings --data m.csv --out o --method umap", "'umap' is not one of"),
+        ("data index nosuch .", "nosuch"),
+        ("encoders mel_cn", "did you mean mel_cnn"),
+        ("tune nosuch", "nosuch"),
+    ],
+)
+def test_values_that_an_option_does_not_have_are_usage_errors(
+    arguments, sentence, tmp_path, monkeypatch, capfd
+):
+    """The whole program in this process: what it does with an error is what `main` adds to the commands."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.csv").write_text("path,label,split\na.mp4,1,test\n")
+    (tmp_path / "s.txt").write_text("a.mp4;0.5\n")
+    monkeypatch.setattr(sys, "argv", ["avdetect", *arguments.split()])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    out, said = capfd.readouterr()
+    assert stopped.value.code == 2 and out == "" and sentence in said, said
+
+
 def test_a_report_that_cannot_be_written_is_said_after_the_verdict(folder, smoke_bundle, run_python):
     done = run_python(
         *PREDICT,
@@ -149,7 +180,7 @@ def test_data_index_and_prepare(smoke_run, tmp_path, run_python):
     done = run_python("-m", "avdetect", "data", "index", "dfdc", str(part), "--out", "m.csv", cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / "m.csv").exists(), done.stderr
     done = run_python("-m", "avdetect", "data", "index", "nosuch", str(part), cwd=tmp_path)
-    assert done.returncode == 1 and "nosuch" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "nosuch" in done.stderr and "Traceback" not in done.stderr
     done = run_python("-m", "avdetect", "data", "prepare", "m.csv", "out", "--crop-size", "64", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "out" / "clips").glob("*.npz"))

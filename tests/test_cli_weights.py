@@ -234,7 +234,7 @@ def test_card_of_an_encoder():
     names = [json.loads(line)["name"] for line in shown("--json").splitlines()]
     assert "mel_cnn" in names and "lipsync" in names
     done = avdetect("encoders", "mel_cn")
-    assert done.returncode == 1 and "did you mean mel_cnn" in done.stderr and done.stdout == ""
+    assert done.returncode == 2 and "did you mean mel_cnn" in done.stderr and done.stdout == ""
 
 
 def test_listing_and_showing_do_not_import_torch():

@@ -17,9 +17,11 @@ import typer
 from avdetect import __version__
 from avdetect.cli.bundles import app as bundle_app
 from avdetect.cli.data import app as data_app
+from avdetect.cli.embeddings import embeddings
 from avdetect.cli.explain import explain
 from avdetect.cli.weights import app as weights_app
-from avdetect.errors import AvdetectError
+from avdetect.cli.words import BUNDLE_HELP, listed
+from avdetect.errors import AvdetectError, ConfigError
 
 app = typer.Typer(
     help="Tell whether a video, an image or a voice recording is genuine or a deepfake, and show why.",
@@ -30,11 +32,9 @@ app = typer.Typer(
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+app.command()(embeddings)
 app.command()(explain)
 
-BUNDLE_HELP = (
-    "Detector: a folder, `builtin`, or `latest` below ./runs (default: $AVDETECT_BUNDLE, else `builtin`)."
-)
 MEDIA_SUFFIXES = frozenset(
     ".mp4 .mov .m4v .mkv .webm .avi .mpg .mpeg .ts .3gp .wmv .flv .mts"
     " .jpg .jpeg .png .webp .wav .flac .mp3 .m4a .ogg .opus .aac".split()
@@ -42,12 +42,12 @@ MEDIA_SUFFIXES = frozenset(
 
 
 def main() -> None:
-    """Entry point: errors that a user can act on become one sentence and exit code 1."""
+    """Entry point: errors that a user can act on become one sentence and exit code 1, or 2 where they are of usage."""
     try:
         app()
     except AvdetectError as error:
         complain(str(error))
-        raise SystemExit(1) from None
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
     except OSError as error:
         # a folder that cannot be written, a full disk: nothing that a traceback would tell
         if error.strerror is None:
@@ -223,7 +223,7 @@ def evaluate(
 
     problems = run_evaluation(
         list(paths or []), list(data or []), out, scores=scores, layout=layout, split=split,
-        by=[name.strip() for name in by.split(",") if name.strip()], workers=workers,
+        by=listed(by), workers=workers,
         prepared=list(prepared or []), trim_silence=trim_silence, pictures=pictures, audit=audit,
         export=export, seed=seed,
     )  # fmt: skip

@@ -37,6 +37,11 @@ def sync_task(encoder: Encoder, prepared: PreparedSet, settings: dict[str, Any],
             "train.lipsync.augment is set, but training from pseudo-fakes uses train.lipsync.pseudo.channel: "
             "set it to null"
         )
+    if settings["frames"] < encoder.min_frames:
+        raise ConfigError(
+            f"train.lipsync.frames is {settings['frames']}: {encoder.name} compares spans of {encoder.min_frames} "
+            "grid frames or more"
+        )
     cv2.setNumThreads(1)  # loader processes and the network share the cores
     frames, longest = settings["frames"], settings["frames"] + pseudo["spare"]
     channel = TalkingAugment.from_dict(pseudo.get("channel") or {})

@@ -30,6 +30,7 @@ from avdetect.media.frames import place_on_disk
 
 SCHEMA = "avdetect.clip_scores/1"
 EMBEDDED = 1500  # clips of a test set whose embeddings are kept, for the plots
+EMBEDDED_KEYS = {"embeddings", "tracks"}  # of the records of those
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def score_manifest(
 
     Records: `key`, `status` ok | unreadable | missing, `error` (sentence or None), and where ok `logits` (by
     "fused", modality and "audio_trimmed"; None = not judged), `reasons` (by modality), `frames` (modality ->
-    logits), `embeddings` (modality -> text for `unpacked`, of `EMBEDDED` clips). `workers`: processes, 0 = this
-    one. `report` is told how many of how many clips are done. Raises DataError where the prepared folder was
-    made with other settings than the bundle's.
+    logits), and of `EMBEDDED` clips `embeddings` (modality -> text for `unpacked`) and `tracks` (modality -> id of
+    the face that it judged). `workers`: processes, 0 = this one. `report` is told how many of how many clips are
+    done. Raises DataError where the prepared folder was made with other settings than the bundle's.
     """
-    settings = _clip_settings(bundle, options)
+    settings = clip_settings(bundle, options)
     stored = _prepared_files(prepared, settings, manifest)
     detector = detector_hash(bundle)
     chosen = _embedded_keys(manifest)
@@ -96,7 +97,7 @@ def score_manifest(
         ready = stored[key].path if key in stored else None
         task = Task(key, source, ready, key in chosen, what | vars(options))
         line = known.get(_digest(task.identity))
-        if line is not None and (not task.embed or "embeddings" in line):
+        if line is not None and (not task.embed or line.keys() >= EMBEDDED_KEYS):
             results[key] = line | {"key": key}
         else:
             tasks.append(task)
@@ -172,7 +173,8 @@ def _read_journal(journal: Path) -> dict[str, dict[str, Any]]:
     return lines
 
 
-def _clip_settings(bundle: Bundle, options: Options) -> ClipSettings:
+def clip_settings(bundle: Bundle, options: Options) -> ClipSettings:
+    """How the clips are read: as the bundle says, but for what the options say."""
     return bundle.clip if options.pictures is None else replace(bundle.clip, pictures=options.pictures)
 
 
@@ -234,6 +236,8 @@ def _judged(clip: Clip, bundle: Bundle, options: Options, embed: bool) -> dict[s
     record = {"status": "ok", "error": None, "logits": logits, "reasons": reasons, "frames": frames}
     if embed:
         record["embeddings"] = {name: _packed(vector) for name, vector in _embeddings(evidence)}
+        judged = (("visual", evidence.face), ("lipsync", evidence.sync))
+        record["tracks"] = {name: int(part.track_id) for name, part in judged if part is not None}
     return record
 
 

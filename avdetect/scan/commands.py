@@ -1,4 +1,4 @@
-"""What the command line prints of an evaluation."""
+"""What the command line prints of an evaluation, and of maps of embeddings."""
 
 from __future__ import annotations
 
@@ -74,6 +74,29 @@ def _bundle_and_manifests(paths: list[str]) -> tuple[str | None, list[Path]]:
     return paths[0], [Path(path) for path in paths[1:]]
 
 
+def run_embeddings(bundle: str | None, data: Path, out: Path, **options: Any) -> int:
+    """Draw the maps and write the page, print what is there on stdout; returns how many clips were unread.
+
+    bundle: as `find_bundle` takes it; options: of `map_embeddings`.
+    """
+    from avdetect.scan.embeddings import map_embeddings
+    from avdetect.scan.embeddings_page import write_embeddings_page
+
+    say = _Progress()
+    folder = choose_bundle(bundle, say.line)
+    found = map_embeddings(folder, data, out, progress=True, say=say, **options)
+    say("writing the page")
+    write_embeddings_page(found, out / "embeddings.html")
+    say.end()
+    for text in found.set.warnings:
+        say.line(text)
+    for one in found.maps:
+        titles = "; ".join(item.title for item in one.projections.values())
+        print(f"{one.modality}: {len(one.table)} clips; {titles}")
+    print(out / "embeddings.html")
+    return found.unread
+
+
 class _Progress:
     """The latest line: in place on a terminal, now and then elsewhere."""
 
@@ -81,11 +104,10 @@ class _Progress:
         self.console = Console(stderr=True, highlight=False)
         self.status = self.console.status("") if self.console.is_terminal else None
         self.told = 0.0
-        if self.status:
-            self.status.start()
 
     def __call__(self, line: str) -> None:
         if self.status:
+            self.status.start()  # not before: the preparation may have a bar of its own
             self.status.update(escape(line))
         elif time.monotonic() - self.told > LINE_EVERY_S:
             self.told = time.monotonic()

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from avdetect.data import Manifest
 from avdetect.data.prepare import PreparedSet
@@ -30,8 +29,15 @@ from avdetect.inference import Bundle, find_bundle, load_bundle
 from avdetect.scan.clip_scores import Options, detector_hash, score_manifest
 from avdetect.scan.evaluation_page import write_page
 from avdetect.scan.evaluation_plots import draw_all
+from avdetect.scan.lock import only_writer
 from avdetect.scan.score_tables import clip_table, embedding_table, frame_table, scorefile_table
-from avdetect.scan.test_sets import TestSet, read_test_sets, selected_on, training_warnings
+from avdetect.scan.test_sets import (
+    TestSet,
+    grouping_columns,
+    read_test_sets,
+    selected_on,
+    training_warnings,
+)
 
 SCHEMA = "avdetect.evaluation/1"
 MATRIX = ("roc_auc", "average_precision", "eer", "accuracy")
@@ -95,7 +101,7 @@ def evaluate(
             )  # fmt: skip
             one.warnings += training_warnings(loaded, one.manifest) + _audit_warnings(one, audit)
             table, frames = clip_table(one.manifest, records, loaded), frame_table(records)
-            columns = _known(by, table, one)
+            columns = grouping_columns(by, table, one)
             result = measure_scores(
                 table, frames, thresholds=thresholds, resamples=resamples, seed=seed, by=columns
             )
@@ -124,7 +130,7 @@ def evaluate_scorefile(
         for one in read_test_sets(data, split, seed):
             table, calibrated, warnings = scorefile_table(one.manifest, Path(scores), layout)
             one.warnings += warnings + _audit_warnings(one, audit)
-            columns = _known(by, table, one)
+            columns = grouping_columns(by, table, one)
             result = measure_scores(table, calibrated=calibrated, resamples=resamples, seed=seed, by=columns)
             fairness = _fairness(table, columns, resamples, seed) if calibrated else {}
             measured.append(Measured(one, table, result | _unread(table) | {"fairness": fairness}, None, {}))
@@ -216,18 +222,6 @@ def _unread(table: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _known(by: Sequence[str], table: pd.DataFrame, one: TestSet) -> list[str]:
-    """The columns to group by; those that this manifest leaves empty are left out, with a warning."""
-    unknown = [name for name in by if name not in table]
-    if unknown:
-        raise ConfigError(f"no manifest column is called {unknown[0]!r}: choose of {', '.join(table)}")
-    known = [name for name in dict.fromkeys(by) if table[name].notna().any()]
-    one.warnings += [
-        f"no clip has a value of {name}: nothing is said by it" for name in by if name not in known
-    ]
-    return known
-
-
 def _fairness(table: pd.DataFrame, by: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
     """Rates and gaps between the values of every column, at the threshold of 0.5 on the fused score."""
     scored = table[table["label"].notna() & table["score"].notna()]
@@ -281,19 +275,9 @@ def _about(bundle: Bundle) -> dict[str, Any]:
 
 @contextmanager
 def _locked(out: Path):
-    """One evaluation at a time writes into a folder; a killed one leaves no lock behind."""
-    out.mkdir(parents=True, exist_ok=True)
+    """The folder, for this evaluation alone; ConfigError where something else has written it."""
     found = out / "metrics.json"
     if found.is_file() and f'"schema": "{SCHEMA}"' not in found.read_text(encoding="utf-8", errors="replace"):
         raise ConfigError(f"{found} is of something else, a recipe's run perhaps: name another --out")
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(
-            f"another evaluation is writing into {out}: wait for it, or name another --out"
-        ) from None
-    try:
+    with only_writer(out):
         yield
-    finally:
-        lock.release()

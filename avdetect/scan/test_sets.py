@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from avdetect.data import Manifest, read_format
 from avdetect.data.manifest import SPLITS
 from avdetect.errors import ConfigError, DataError
@@ -57,6 +59,18 @@ def read_test_sets(paths: Sequence[str | Path], split: str = "test", seed: int =
             raise DataError(f"{path} would be a second test set called {names[-1]!r}: rename the file")
         sets.append(TestSet(fresh[0], path, manifest, warnings))
     return sets
+
+
+def grouping_columns(by: Sequence[str], table: pd.DataFrame, one: TestSet) -> list[str]:
+    """The columns to group by; those that this manifest leaves empty are left out, with a warning."""
+    unknown = [name for name in by if name not in table]
+    if unknown:
+        raise ConfigError(f"no manifest column is called {unknown[0]!r}: choose of {', '.join(table)}")
+    known = [name for name in dict.fromkeys(by) if table[name].notna().any()]
+    one.warnings += [
+        f"no clip has a value of {name}: nothing is said by it" for name in by if name not in known
+    ]
+    return known
 
 
 def _chosen(manifest: Manifest, path: Path, split: str) -> tuple[Manifest, list[str]]:

@@ -143,7 +143,7 @@ class _SyncLosses(nn.Module):
         real = [right, _joined(*right, groups)]
         false = [late, _joined(*late, groups), foreign, _joined(*foreign, groups), fakes]
         genuine, wrong = (self._logits(part) for part in (real, false))
-        return 0.5 * (F.softplus(genuine).mean() + F.softplus(-wrong).mean())
+        return 0.5 * (_mean(F.softplus(genuine)) + _mean(F.softplus(-wrong)))
 
     def _logits(self, curves: list[tuple[Tensor, Tensor]]) -> Tensor:
         sums, weights = (torch.cat(parts) for parts in zip(*curves, strict=True))
@@ -151,6 +151,11 @@ class _SyncLosses(nn.Module):
         sums, weights = sums[kept], weights[kept]
         usable = evidence.usable_offsets(weights)
         return self.encoder.classify(evidence.features(sums, weights, usable, self.encoder.pace))
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean of (N,); 0 of none: short spans and silence leave curves with too little in common to be judged."""
+    return values.sum() / max(1, len(values))
 
 
 def aligned(logits: Tensor, weights: Tensor, nominal: Tensor) -> Tensor:

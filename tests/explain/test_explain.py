@@ -142,4 +142,4 @@ def test_the_command_lists_methods_and_says_how_it_is_used(tmp_path, run_python)
     assert done.returncode == 0 and len(lines) == len(METHODS) and "occlusion             yes" in done.stdout
     assert run_python("-m", "avdetect", "explain", cwd=tmp_path).returncode == 2
     wrong = run_python("-m", "avdetect", "explain", "--check", "--modality", "nose", cwd=tmp_path)
-    assert wrong.returncode == 1 and "no modality 'nose'" in wrong.stderr
+    assert wrong.returncode == 2 and "no modality 'nose'" in wrong.stderr

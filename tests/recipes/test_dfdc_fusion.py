@@ -2,6 +2,8 @@
 
 import json
 import os
+import queue
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,8 @@ import pandas as pd
 import pytest
 
 from avdetect import Detector
+from avdetect.recipes.configure import compose_recipe
+from avdetect.recipes.pipeline import run_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ("-m", "avdetect.recipes.dfdc_fusion")
@@ -76,39 +80,53 @@ def test_subjects_and_sources_stay_on_one_side(smoke_run):
         assert (groups == 1).all()
 
 
-def test_run_again_in_its_folder_does_nothing_twice(smoke_run, smoke_overrides, run_python):
+@pytest.fixture
+def ran(tmp_path, monkeypatch, capsys):
+    """The recipe in this process, in a folder of its own: what it said, and whether it ended with an error."""
+
+    def run(*overrides, fails=False, cwd=tmp_path):
+        monkeypatch.chdir(cwd)
+        capsys.readouterr()
+        if fails:
+            with pytest.raises(SystemExit) as left:
+                run_recipe(compose_recipe("dfdc_fusion", overrides))
+            assert left.value.code == 1
+        else:
+            run_recipe(compose_recipe("dfdc_fusion", overrides))
+        return capsys.readouterr().err
+
+    return run
+
+
+def test_run_again_in_its_folder_does_nothing_twice_and_nothing_else(smoke_run, smoke_overrides, ran):
     before = (smoke_run / "metrics.json").stat().st_mtime_ns
-    done = run_python(*RECIPE, *smoke_overrides, f"run_dir={smoke_run}", cwd=smoke_run.parents[2])
-    assert done.returncode == 0, done.stderr
-    assert "visual  done before" in done.stderr and (smoke_run / "metrics.json").stat().st_mtime_ns == before
+    again = (*smoke_overrides, f"run_dir={smoke_run}")
+    assert "visual  done before" in ran(*again, cwd=smoke_run.parents[2])
+    assert "another configuration" in ran(*again, "seed=5", fails=True, cwd=smoke_run.parents[2])
+    assert (smoke_run / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_another_configuration_is_refused_in_the_same_folder(smoke_run, run_python):
-    done = run_python(*RECIPE, f"run_dir={smoke_run}", "seed=5", cwd=smoke_run.parents[2])
-    assert done.returncode == 1 and "another configuration" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_settings_get_a_sentence_and_exit_with_1(tmp_path, run_python):
+    done = run_python(*RECIPE, "stages=[visual]", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "the index stage has not run in this folder" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["stages=[visual]"], "the index stage has not run in this folder"),
         (["stages=[index,polish]"], "unknown stage 'polish': choose of"),
         (["modalities=[smell]"], "modalities must name some of"),
         (["data.root=/no/such/folder"], "/no/such/folder"),
     ],
 )
-def test_wrong_settings_get_a_sentence(tmp_path, run_python, overrides, sentence):
-    done = run_python(*RECIPE, *overrides, cwd=tmp_path)
-    assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
+def test_wrong_settings_get_a_sentence(ran, overrides, sentence):
+    assert sentence in ran(*overrides, fails=True)
 
 
-def test_one_class_alone_is_refused(tmp_path, smoke_run, run_python):
-    done = run_python(
-        *RECIPE, f"data.root={smoke_run / 'manifest.csv'}", 'data.where="label == 1"', cwd=tmp_path
-    )
-    assert done.returncode == 1
-    assert "one class alone" in done.stderr and "Traceback" not in done.stderr
+def test_one_class_alone_is_refused(smoke_run, ran):
+    said = ran(f"data.root={smoke_run / 'manifest.csv'}", 'data.where="label == 1"', fails=True)
+    assert "one class alone" in said
 
 
 @pytest.fixture
@@ -122,70 +140,100 @@ def fakes_alone(tmp_path, demo_clips) -> Path:
     return tmp_path / "dfdc"
 
 
-def test_a_part_of_fakes_is_indexed_and_prepared_but_not_trained_on(fakes_alone, tmp_path, run_python):
-    done = run_python(*RECIPE, f"data.root={fakes_alone}", "stages=[index,prepare]", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "bbbbbbbbbb.mp4" in done.stderr and "1 clips: 1 ok" in done.stderr
-    done = run_python(*RECIPE, f"data.root={fakes_alone}", cwd=tmp_path)
-    assert done.returncode == 1 and "one class alone" in done.stderr and "Traceback" not in done.stderr
+def test_a_part_of_fakes_is_indexed_and_prepared_but_not_trained_on(fakes_alone, ran):
+    said = ran(f"data.root={fakes_alone}", "stages=[index,prepare]")
+    assert "bbbbbbbbbb.mp4" in said and "1 clips: 1 ok" in said
+    assert "one class alone" in ran(f"data.root={fakes_alone}", fails=True)
 
 
-def test_a_part_of_fakes_joined_with_the_demo_set_is_trained_on(
-    fakes_alone, smoke_run, tmp_path, run_python, smoke_overrides
-):
+def test_a_part_of_fakes_joined_with_the_demo_set_is_trained_on(fakes_alone, smoke_run, ran, smoke_overrides):
     roots = f"data.root=[{fakes_alone},{smoke_run / 'manifest.csv'}]"
-    done = run_python(
-        *RECIPE, *smoke_overrides, roots, "modalities=[visual]", "stages=[index,prepare,visual]", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert "bbbbbbbbbb.mp4" in done.stderr and "visual  epoch 1/1" in done.stderr
+    said = ran(*smoke_overrides, roots, "modalities=[visual]", "stages=[index,prepare,visual]")
+    assert "bbbbbbbbbb.mp4" in said and "visual  epoch 1/1" in said
 
 
-def test_one_modality_alone_makes_a_detector(tmp_path, smoke_run, smoke_overrides, run_python, demo_clips):
+def test_one_modality_alone_makes_a_detector(tmp_path, smoke_run, smoke_overrides, ran, demo_clips):
     """On an existing manifest, with the prepared clips of the first run."""
-    done = run_python(
-        *RECIPE,
+    ran(
         *smoke_overrides,
         "modalities=[audio]",
         f"data.root={smoke_run / 'manifest.csv'}",
         f"data.work_dir={smoke_run.parents[1] / 'data'}",
-        cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
     (bundle,) = (tmp_path / "runs").glob("*/*/bundle")
     verdict = Detector.load(bundle).predict(demo_clips[0])
     assert verdict.score is not None
     assert verdict.modalities["visual"].reason == "this detector has no visual encoder"
 
 
-def start_and_kill(folder: Path, overrides, kind: str, what: str) -> None:
-    process = subprocess.Popen(
-        [sys.executable, *RECIPE, *overrides],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    reached = threading.Event()
+# Imports what takes seconds, once; then every line of overrides is a process of its own that runs the recipe.
+FORKS = """
+import os, shlex, sys
+from avdetect.recipes import dfdc_fusion, pipeline, stages
+for line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        sys.argv = ["dfdc_fusion", *shlex.split(line)]
+        dfdc_fusion.main()
+        os._exit(0)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
 
-    def read():
-        for line in process.stderr:
-            if kind == "line" and line.startswith(what):
-                reached.set()
 
-    threading.Thread(target=read, daemon=True).start()
-    while not reached.wait(0.02):
-        assert process.poll() is None, f"the recipe ended before {what}"
-        if kind == "file" and len(list(folder.glob(what))) >= 3:
-            break
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+class Killed:
+    """Runs of the recipe in a folder, each a process that is killed."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.what, self.reached = folder, None, threading.Event()
+        self.server = subprocess.Popen(
+            [sys.executable, "-c", FORKS],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.ended: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _read(self):
+        for line in self.server.stderr:
+            if self.what is not None and line.startswith(self.what):
+                self.reached.set()
+
+    def _wait(self):
+        for line in self.server.stdout:
+            self.ended.put(line)
+
+    def start_and_kill(self, overrides, kind: str, what: str) -> None:
+        self.what = what if kind == "line" else None
+        self.reached.clear()
+        self.server.stdin.write(shlex.join(overrides) + "\n")
+        self.server.stdin.flush()
+        pid = int(self.ended.get(timeout=120))
+        while not self.reached.wait(0.02):
+            assert self.ended.empty(), f"the recipe ended before {what}"
+            if kind == "file" and len(list(self.folder.glob(what))) >= 3:
+                break
+        os.killpg(pid, signal.SIGKILL)
+        assert int(self.ended.get(timeout=60)) == -signal.SIGKILL
+
+    def close(self):
+        self.server.stdin.close()
+        self.server.wait(60)
 
 
 def test_killed_in_every_stage_ends_with_the_same_metrics(tmp_path, smoke_run, smoke_overrides, run_python):
-    for kind, what in KILLS:
-        start_and_kill(tmp_path, smoke_overrides, kind, what)
+    runs = Killed(tmp_path)
+    try:
+        for kind, what in KILLS:
+            runs.start_and_kill(smoke_overrides, kind, what)
+    finally:
+        runs.close()
     done = run_python(*RECIPE, *smoke_overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs" / "dfdc_fusion").iterdir()

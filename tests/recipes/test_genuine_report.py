@@ -1,4 +1,4 @@
-"""The report of `genuine_only`: its figures by hand, and the whole of it on a small set that is made here."""
+"""The report of `genuine_only`: the whole of it on a small set that is made here, and its command."""
 
 import json
 from dataclasses import replace
@@ -10,31 +10,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 from PIL import Image
 
 from avdetect.data.demo.clips import Recording, write_mp4
 from avdetect.data.guard import check_split
 from avdetect.data.prepare import prepare
-from avdetect.encoders import create_encoder
 from avdetect.errors import ConfigError, DataError
-from avdetect.evaluation import Calibration
-from avdetect.evidence import feature_dims
-from avdetect.fusion import FusionHead
-from avdetect.inference import Bundle, Detector, load_bundle, save_bundle
-from avdetect.media import Clip, ClipSettings, FaceTrack, MediaInfo
+from avdetect.inference import Detector, load_bundle
+from avdetect.media import ClipSettings
 from avdetect.media.tracks import Detections
-from avdetect.recipes.genuine import engine, figures, jobs, lips
-from avdetect.recipes.genuine.context import partners, row
+from avdetect.recipes.genuine import engine, figures, lips
+from avdetect.recipes.genuine.context import row
 from avdetect.recipes.genuine.curves import plot_runs, read_run
-from avdetect.recipes.genuine.engine import Task, ToolPaths, Tools, run_tasks
-from avdetect.recipes.genuine.generators import face_kinds, generator_folders
-from avdetect.recipes.genuine.material import groups_of, read_material
+from avdetect.recipes.genuine.material import read_material
 from avdetect.recipes.genuine.table import markdown
 from avdetect.recipes.genuine_report import Settings, main, make_report, settings_of, speed_rows
 
 SIDE = 64
-PER_FRAME = 640
 
 
 class WholePicture:
@@ -92,26 +84,6 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    torch.manual_seed(0)
-    encoders = {
-        "visual": create_encoder("efficientnet_autoatt_tiny", size=SIDE).eval(),
-        "audio": create_encoder("mel_cnn_tiny").eval(),
-        "lipsync": create_encoder("lipsync_tiny").eval(),
-    }
-    names = ("fused", *encoders)
-    made = Bundle(
-        encoders, FusionHead(feature_dims(encoders)).eval(), ClipSettings(crop_size=SIDE),
-        {name: Calibration("identity") for name in names},
-        {name: {"real_below": 0.4, "fake_above": 0.6} for name in names},
-        {"name": "random"},
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    save_bundle(made, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def no_mtcnn():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -121,10 +93,10 @@ def no_mtcnn():
 
 
 @pytest.fixture(scope="module")
-def asked(data, bundle, tmp_path_factory, no_mtcnn):
+def asked(data, genuine_bundle, tmp_path_factory, no_mtcnn):
     given = [
-        f"data.root={data}", f"bundle={bundle}", f"out={tmp_path_factory.mktemp('report')}", "workers=0", "items=6",
-        "data.face_crops=[Crops]", "data.swaps=[Crops]",
+        f"data.root={data}", f"bundle={genuine_bundle}", f"out={tmp_path_factory.mktemp('report')}",
+        "workers=0", "items=6", "data.face_crops=[Crops]", "data.swaps=[Crops]",
     ]  # fmt: skip
     return settings_of(given)
 
@@ -153,10 +125,10 @@ def test_every_part_of_the_table_is_measured(report, asked):
     )
 
 
-def test_figures_are_of_what_the_detector_says_of_the_files(report, asked, bundle, data):
+def test_figures_are_of_what_the_detector_says_of_the_files(report, asked, genuine_bundle, data):
     clips = pd.read_parquet(Path(asked.out) / "clips.parquet").set_index("path")
     assert len(clips) == report["about"]["clips"] == 36
-    detector = Detector(load_bundle(bundle), WholePicture())
+    detector = Detector(load_bundle(genuine_bundle), WholePicture())
     verdict = detector.predict(data.parent / "talk7.mp4")
     one = clips.loc["talk7.mp4"]
     assert one["said"] == verdict.label and one["score"] == pytest.approx(verdict.score, abs=1e-6)
@@ -236,202 +208,6 @@ def test_prepared_clips_are_read_where_settings_and_files_are_the_same(data, ask
         read_material(data, None, "all", [], clip, [], tmp_path, 0, print)
     with pytest.raises(DataError, match="no clip in the split"):
         read_material(data, "dataset == 'Nothing'", "val", [], clip, [], tmp_path, 0, print)
-
-
-# -- figures by hand ------------------------------------------------------------------------------------------
-
-
-def test_shares():
-    some = figures.share([1, 0, 0, 0], ["a", "a", "b", "b"])
-    assert some["value"] == 0.25 and some["low"] == 0.0 and some["high"] == 0.5 and some["n_groups"] == 2
-    none = figures.share([0] * 20, [n // 2 for n in range(20)])
-    assert (
-        none["high"] == pytest.approx(1.959964**2 / (10 + 1.959964**2)) and none["low"] == 0.0
-    )  # Wilson, n = 10
-    assert figures.share([1, 0], ["a", "a"])["low"] is None
-    assert figures.share([], [])["value"] is None
-
-
-def test_rankings_leave_out_what_was_not_judged():
-    labels, scores = [0] * 5 + [1] * 6, [-30.0, 1, 2, 3, 4, 2.5, 3.5, 5, 60, 7, np.nan]
-    found = figures.ranking(labels, scores, range(11))
-    assert found["value"] == pytest.approx(22 / 25)  # of 25 pairs 2.5 loses to 3 and 4, and 3.5 to 4
-    assert found["n"] == 10 and "1 could not be judged" in found["note"]
-    assert figures.ranking([0] * 5 + [1] * 4, range(9), range(9))["value"] is None
-
-
-def test_the_mean_over_kinds_weighs_kinds_alike():
-    genuine, good, bad = [0.0, 1, 2, 3, 4], [10.0] * 5, [-10.0] * 15
-    kinds = [None] * 5 + ["good"] * 5 + ["bad"] * 15
-    labels = [0] * 5 + [1] * 20
-    found = figures.mean_over_kinds(labels, genuine + good + bad, kinds, range(25), "roc_auc")
-    assert found["value"] == pytest.approx(0.5) and found["kinds"]["good"]["value"] == 1.0
-    assert (found["low"], found["high"]) == (0.5, 0.5)
-    few = figures.mean_over_kinds(
-        labels[:10], (genuine + good)[:10], kinds[:9] + ["rare"], range(10), "roc_auc"
-    )
-    assert few["value"] is None  # no kind has five
-
-
-def test_differences_and_calibration():
-    labels, groups = [0] * 6 + [1] * 6, list(range(6)) * 2
-    better, worse = [0.1] * 6 + [0.9] * 6, [0.1, 0.9] * 6
-    found = figures.difference(labels, better, worse, groups, "roc_auc")
-    assert (found["a"], found["b"], found["value"], found["better"]) == (1.0, 0.5, 0.5, "a")
-    assert figures.difference(labels, better, [np.nan] * 12, groups, "roc_auc")["value"] is None
-    assert figures.calibration_error(labels, better, groups)["value"] == pytest.approx(0.1)
-    assert figures.calibration_error([0, 0], [0.1, 0.2], [1, 2])["value"] is None
-
-
-def test_goals():
-    figure = figures.share([1, 0], [1, 2])
-    assert figures.met(figure, (">=", 0.5)) and not figures.met(figure, ("<=", 0.4))
-    assert not figures.met(figure, ("<", 0.5)) and figures.met(figure, ("<", 0.6))
-    assert figures.met(figure, None) is None and figures.met(figures.no_figure("none"), (">=", 0)) is None
-
-
-def test_groups_are_speakers_only_where_there_are_several():
-    table = pd.DataFrame(
-        {
-            "dataset": ["A"] * 5 + ["B"] * 2 + ["C"],
-            "subject": [f"s{n % 5}" for n in range(5)] + ["x", "y", None],
-            "source": [f"r{n}" for n in range(7)] + [None],
-            "key": [f"k{n}" for n in range(8)],
-        }
-    )
-    expected = [f"A:s{n}" for n in range(5)] + ["B:r5", "B:r6", "clip:k7"]
-    assert groups_of(table).tolist() == expected
-
-
-def test_partners_are_other_people():
-    table = pd.DataFrame(
-        {
-            "subject": ["a", "a", "b"],
-            "source": ["1", "2", "3"],
-            "key": list("xyz"),
-            "file": ["fa", "fb", "fc"],
-        }
-    )
-    assert partners(table, 0) | {2: ""} == {0: "fc", 1: "fc", 2: ""} and partners(table, 0)[2] in ("fa", "fb")
-
-
-# -- jobs -----------------------------------------------------------------------------------------------------
-
-
-def talking_clip(frames=30, start=2, seconds=1.5):
-    rng = np.random.default_rng(frames)
-    mouths = rng.integers(0, 255, (frames, 48, 48), dtype=np.uint8)
-    crops = rng.integers(0, 255, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    times = np.arange(3) * 0.25
-    boxes, probs = np.tile(np.float32([10, 10, 60, 60]), (3, 1)), np.ones(3, np.float32)
-    track = FaceTrack(0, times, boxes, probs, times, crops, start, mouths)
-    sound = rng.normal(0, 0.1, round(seconds * 16000)).astype(np.float32)
-    info = MediaInfo("mp4", 1, "0")
-    return Clip("x.mp4", "video", seconds, info, ClipSettings(crop_size=SIDE), [track], sound)
-
-
-def test_sound_is_shifted_without_wrapping_round():
-    sound = np.arange(1.0, 6.0, dtype=np.float32)
-    assert jobs.shifted(sound, 2).tolist() == [0, 0, 1, 2, 3]
-    assert jobs.shifted(sound, -2).tolist() == [3, 4, 5, 0, 0]
-    assert jobs.shifted(sound, 0).tolist() == sound.tolist() and not jobs.shifted(sound, 5).any()
-
-
-def test_joined_clips_keep_lips_and_sound_together():
-    one, two = talking_clip(20, start=2), talking_clip(30, start=10, seconds=1.0)
-    mouths, sound = jobs.join([one, two], PER_FRAME)
-    assert len(mouths) == 50 and len(sound) == 50 * PER_FRAME
-    np.testing.assert_array_equal(mouths[20:], two.tracks[0].mouths)
-    np.testing.assert_array_equal(sound[: 20 * PER_FRAME], one.audio[2 * PER_FRAME : 22 * PER_FRAME])
-    heard = len(two.audio) - 10 * PER_FRAME
-    np.testing.assert_array_equal(sound[20 * PER_FRAME :][:heard], two.audio[10 * PER_FRAME :])
-    assert not sound[20 * PER_FRAME + heard :].any()
-
-
-def test_clips_of_one_speaker_are_joined_to_five_seconds():
-    table = pd.DataFrame({"dataset": "A", "subject": ["p"] * 7 + ["q"] * 4, "mouths": [30] * 11})
-    assert lips._joined(table) == [[0, 1, 2, 3, 4]]  # two of p are left over, q has 4.8 s
-
-
-@pytest.fixture(scope="module")
-def tools(bundle):
-    torch.manual_seed(1)
-    rivals = {"Meso4 DF": create_encoder("meso4").eval(), "AASIST": create_encoder("mel_cnn_tiny").eval()}
-    return Tools(Detector(load_bundle(bundle)), rivals, {"face_generators": None, "voice_generators": None})
-
-
-def test_rivals_judge_the_same_clip(tools):
-    clip = talking_clip()
-    task = Task("judge", ("a.npz",), (("rivals", ("Meso4 DF", "AASIST", "Meso4 F2F")),))
-    record = jobs.judge(task, [clip], tools)
-    meso = tools.rivals["Meso4 DF"]
-    with torch.inference_mode():
-        expected = meso(meso.preprocess(clip.tracks[0].crops)).mean().item()
-    assert record["rivals"]["Meso4 DF"] == pytest.approx(expected, abs=1e-5)
-    assert set(record["rivals"]) == {"Meso4 DF", "AASIST"} and record["label"] in (
-        "real",
-        "fake",
-        "uncertain",
-    )
-
-
-def test_a_genuine_face_and_its_fake_go_through_the_same_jpeg(tools, monkeypatch):
-    stored = []
-    monkeypatch.setattr(jobs, "_jpeg", lambda crop, quality: stored.append((crop, quality)) or crop)
-    clips = [talking_clip(), talking_clip(31)]
-    records = []
-    for kind in (None, "smooth"):
-        options = (("kind", kind), ("crops", 2), ("rivals", False))
-        records.append(jobs.fake_face(Task("fake_face", ("a.npz", "b.npz"), options), clips, tools))
-    assert len({quality for _, quality in stored}) == 1 and len(stored) == 4
-    np.testing.assert_array_equal(stored[0][0], clips[0].tracks[0].crops[0])
-    assert (stored[2][0] != stored[0][0]).any() and records[0]["logit"] != records[1]["logit"]
-
-
-def test_known_shifts_are_found_by_an_encoder_that_hears_them(tools, monkeypatch):
-    """The lips of this clip are its sound: the offset is the shift."""
-    clip = talking_clip(40, start=0, seconds=1.6)
-    asked = []
-
-    def said(shifted, encoders):
-        level = np.abs(shifted.audio).reshape(-1, PER_FRAME).sum(1) > 0
-        asked.append((len(shifted.tracks[0].mouths), int(np.argmax(level)), int(np.argmax(level[::-1]))))
-        return type("Said", (), {"sync": None})
-
-    monkeypatch.setattr(jobs, "collect_evidence", said)
-    task = Task("offsets", ("a.npz",), (("shifts", (0, 3, -2)), ("frames", 35)))
-    found = jobs.offsets(task, [clip], tools)
-    assert asked == [(35, 0, 0), (35, 3, 0), (35, 0, 2)]  # silence before late sound, after early sound
-    assert [one["shift"] for one in found["found"]] == [0, 3, -2] and found["found"][0]["offset"] is None
-
-
-# -- engine ---------------------------------------------------------------------------------------------------
-
-
-def test_failed_tasks_have_a_sentence_and_are_tried_again(bundle, tmp_path):
-    paths, journal = ToolPaths(str(bundle), None, None), tmp_path / "records.jsonl"
-    task = Task("judge", (str(tmp_path / "gone.npz"),), (("rivals", ()),))
-    (record,) = run_tasks([task], paths, journal, 0, print)
-    assert "gone.npz is missing" in record["error"] and journal.read_text() == ""
-    journal.write_text("{half")  # torn off by a kill
-    assert "error" in run_tasks([task], paths, journal, 0, print)[0]
-    journal.write_text("{}\n")
-    with pytest.raises(DataError, match="line 1 is damaged"):
-        run_tasks([task], paths, journal, 0, print)
-
-
-def test_random_numbers_belong_to_the_clip_wherever_it_lies():
-    first, moved = Task("judge", ("/a/clip.npz",)), Task("judge", ("/b/clip.npz",))
-    assert first.rng("x").random() == moved.rng("x").random() != first.rng("y").random()
-    assert first.asked == moved.asked
-
-
-def test_generators_are_found_by_modality(tmp_path):
-    with pytest.raises(ConfigError, match="neither visual nor audio"):
-        generator_folders(str(tmp_path))
-    assert "autoencoder" not in face_kinds(None)
-    (tmp_path / "visual").mkdir()
-    assert "autoencoder" in face_kinds(str(tmp_path)) and list(generator_folders(str(tmp_path))) == ["face"]
 
 
 # -- the command ----------------------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ def test_spans_of_genuine_clips_with_and_without_their_fakes(tmp_path, encoder):
     ("change", "message"),
     [
         ({"pseudo": {"spares": 4}}, "train.lipsync.pseudo has no setting spares; it knows channel, fake_p, spare"),
+        ({"frames": 9}, "train.lipsync.frames is 9: lipsync_small compares spans of 10 grid frames or more"),
         ({"augment": {"flip_p": 0.5}}, "train.lipsync.augment is set"),
         ({"pseudo": {**SETTINGS["pseudo"], "channel": {"noise": 1}}}, "TalkingAugment has no setting noise"),
     ],

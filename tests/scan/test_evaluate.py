@@ -1,101 +1,32 @@
-"""`avdetect evaluate` on a small set of voices, with a detector of random weights."""
+"""`avdetect evaluate` on a small set of voices, with a detector of random weights: what it measures."""
 
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
-import torch
-from typer.testing import CliRunner
 
-from avdetect import cli
 from avdetect.data import Manifest
-from avdetect.data.prepare import prepare
-from avdetect.encoders import create_encoder
-from avdetect.errors import ConfigError, DataError
-from avdetect.evaluation import Calibration, metrics
-from avdetect.evidence import feature_dims
-from avdetect.fusion import FusionHead
-from avdetect.inference import Bundle, Detector, load_bundle, save_bundle
-from avdetect.media import ClipSettings
+from avdetect.errors import DataError
+from avdetect.evaluation import metrics
+from avdetect.inference import Detector, load_bundle, save_bundle
 from avdetect.scan.clip_scores import Options
 from avdetect.scan.evaluate import evaluate, evaluate_scorefile
 
 ROOT = Path(__file__).resolve().parents[2]
-CLIPS = 24
 FAST = {"workers": 0, "resamples": 30}
+pytestmark = pytest.mark.usefixtures("unpainted")
+CLIPS = 24
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    encoders = {"audio": create_encoder("mel_cnn_tiny").eval()}
-    band = {"real_below": 0.4, "fake_above": 0.6}
-    made = Bundle(
-        encoders, FusionHead(feature_dims(encoders)).eval(), ClipSettings(),
-        {name: Calibration("platt", 30.0, 0.0) for name in ("fused", "audio")},
-        {name: band for name in ("fused", "audio")},
-        {"name": "voices", "datasets": ["Elsewhere"], "warnings": [], "training_data": ["Elsewhere  audio"],
-         "selected_on": "validation"},
-    )  # fmt: skip
-    save_bundle(made, tmp_path_factory.mktemp("bundle") / "bundle")
-    return next(tmp_path_factory.getbasetemp().glob("bundle*/bundle"))
-
-
-@pytest.fixture(autouse=True)
-def unpainted(monkeypatch):
-    """Pictures take most of the time: only the module's own fixture, made before this one, draws them."""
-    monkeypatch.setattr("avdetect.scan.evaluate.draw_all", lambda *_: {})
-
-
-def write_set(folder: Path, name: str, seed: int, count: int = CLIPS, seconds: float = 1.0) -> Path:
-    """Noise of two colours with silence before it; two files that cannot be read, one that is not there."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    rows = []
-    for k in range(count):
-        label = k % 2
-        noise = rng.normal(0, 0.2, round(16000 * seconds))
-        sound = np.concatenate([np.zeros(4000), np.cumsum(noise) / 10 if label else noise])
-        soundfile.write(folder / f"{k:03d}.wav", sound / np.abs(sound).max() / 2, 16000)
-        rows.append({
-            "path": f"{k:03d}.wav", "label": label, "audio_label": label, "split": "test" if k > 1 else "train",
-            "source": f"s{k // 2}", "method": "brown" if label else None, "dataset": name,
-            "quality": "high" if k % 4 < 2 else "low", "fancy": f"f{k % 3}",
-        })  # fmt: skip
-    for k, content in (("bad", b"no sound"), ("gone", None)):
-        if content is not None:
-            (folder / f"{k}.wav").write_bytes(content)
-        rows.append({"path": f"{k}.wav", "label": 1, "split": "test", "source": k, "dataset": name})
-    Manifest(pd.DataFrame(rows), root=folder).check().write(folder / "manifest.csv")
-    return folder / "manifest.csv"
-
-
-@pytest.fixture(scope="module")
-def voices(tmp_path_factory) -> Path:
-    return write_set(tmp_path_factory.mktemp("sets") / "voices", "Voices", 0)
-
-
-@pytest.fixture(scope="module")
-def others(tmp_path_factory) -> Path:
-    return write_set(tmp_path_factory.mktemp("sets") / "others", "Others", 1)
-
-
-@pytest.fixture(scope="module")
-def done(bundle, voices, others, tmp_path_factory):
+def done(voice_bundle, voices, others, tmp_path_factory):
     """Two sets evaluated with everything switched on."""
     out = tmp_path_factory.mktemp("out")
     values = evaluate(
-        bundle,
+        voice_bundle,
         [voices, others],
         out,
         by=["quality"],
@@ -106,13 +37,9 @@ def done(bundle, voices, others, tmp_path_factory):
     return out, values
 
 
-def without(values: dict, *names: str) -> dict:
-    return {key: value for key, value in values.items() if key not in names}
-
-
-def test_scores_are_those_of_prediction(done, bundle, voices):
+def test_scores_are_those_of_prediction(done, voice_bundle, voices):
     scores = pd.read_parquet(done[0] / "scores.parquet").set_index(["test_set", "key"])
-    detector = Detector.load(bundle)
+    detector = Detector.load(voice_bundle)
     for name in ("002.wav", "003.wav"):
         row = scores.loc[("Voices", f"Voices/{name}")]
         verdict = detector.predict(voices.parent / name)
@@ -217,76 +144,9 @@ def test_plots_and_page_are_there_and_need_nothing_from_outside(done):
     assert "Content-Security-Policy" in page
 
 
-def test_prepared_clips_give_the_same_scores_without_their_files(bundle, tmp_path):
-    manifest = write_set(tmp_path / "set", "Voices", 0, count=8)
-    fresh = evaluate(bundle, [manifest], tmp_path / "one", **FAST)
-    still = {"workers": 0, "progress": False}
-    prepare(Manifest.read(manifest), tmp_path / "prepared", load_bundle(bundle).clip, **still)
-    for file in (tmp_path / "set").glob("00*.wav"):
-        file.unlink()
-    again = evaluate(bundle, [manifest], tmp_path / "two", prepared=[tmp_path / "prepared"], **FAST)
-    assert without(again["sets"]["Voices"], "unread") == without(fresh["sets"]["Voices"], "unread")
-    prepare(Manifest.read(manifest), tmp_path / "other", ClipSettings(crop_size=64), **still)
-    with pytest.raises(DataError, match="other clip settings than the bundle's .crop_size 64, not 224"):
-        evaluate(bundle, [manifest], tmp_path / "three", prepared=[tmp_path / "other"], **FAST)
-
-
-def test_killed_and_restarted_it_ends_with_the_same_result(bundle, tmp_path):
-    """A real process, killed while it scores; what it has written down is not done again."""
-    manifest = write_set(tmp_path / "set", "Long", 5, count=40, seconds=20)
-    out, journal = tmp_path / "killed", tmp_path / "killed" / "journal.jsonl"
-    command = ["evaluate", str(bundle), "--data", str(manifest), "--out", str(out), "--workers", "0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "avdetect", *command],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-    )
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 3:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    first = journal.read_bytes()
-    whole = first[: first.rfind(b"\n") + 1]
-    assert whole.count(b"\n") < 38, "it was through before it was killed"
-    assert not (out / "metrics.json").exists()
-    journal.write_bytes(whole + b'{"id": "torn by a power')
-    done = CliRunner().invoke(cli.app, command)
-    assert done.exit_code == 1 and "1 unreadable, 1 missing" in done.stdout
-    lines = journal.read_bytes()
-    assert lines.startswith(whole) and lines.count(b"\n") == 39  # 38 clips that can be read, and the bad one
-    evaluate(bundle, [manifest], tmp_path / "whole", workers=0)
-    assert (out / "metrics.json").read_bytes() == (tmp_path / "whole" / "metrics.json").read_bytes()
-    tables = [pd.read_parquet(folder / "scores.parquet") for folder in (out, tmp_path / "whole")]
-    pd.testing.assert_frame_equal(*tables)
-
-
-def test_a_journal_counts_for_the_same_file_and_detector_alone(bundle, tmp_path):
-    manifest = write_set(tmp_path / "set", "Voices", 0, count=6)
-    evaluate(bundle, [manifest], tmp_path / "out", **FAST)
-    journal = tmp_path / "out" / "journal.jsonl"
-    count = journal.read_text().count("\n")
-    evaluate(bundle, [manifest], tmp_path / "out", **FAST)
-    assert journal.read_text().count("\n") == count + 1  # the unreadable one was tried again
-    soundfile.write(tmp_path / "set" / "002.wav", np.random.default_rng(9).normal(0, 0.1, 30000), 16000)
-    evaluate(bundle, [manifest], tmp_path / "out", **FAST)
-    assert journal.read_text().count("\n") == count + 3
-    evaluate(bundle, [manifest], tmp_path / "out", options=Options(trim_silence=True), **FAST)
-    assert journal.read_text().count("\n") == count + 3 + 5
-    card = json.loads((shutil.copytree(bundle, tmp_path / "bundle") / "card.json").read_text())
-    card["encoders"]["audio"]["preprocess"]["hop_s"] /= 2  # the same weights, other windows, other logits
-    (tmp_path / "bundle" / "card.json").write_text(json.dumps(card))
-    count = journal.read_text().count("\n")
-    evaluate(tmp_path / "bundle", [manifest], tmp_path / "out", **FAST)
-    assert journal.read_text().count("\n") == count + 5
-    journal.write_text("{}\n" + journal.read_text())
-    with pytest.raises(DataError, match=r"journal\.jsonl line 1 is damaged"):
-        evaluate(bundle, [manifest], tmp_path / "out", **FAST)
-
-
 @pytest.mark.slow
-def test_workers_give_the_same_numbers(bundle, voices, done, tmp_path):
-    values = evaluate(bundle, [voices], tmp_path / "out", workers=2, resamples=30)
+def test_workers_give_the_same_numbers(voice_bundle, voices, done, tmp_path):
+    values = evaluate(voice_bundle, [voices], tmp_path / "out", workers=2, resamples=30)
     columns = ["key", "score", "score_logit", "audio_logit", "status"]
     tables = [pd.read_parquet(folder / "scores.parquet") for folder in (tmp_path / "out", done[0])]
     theirs = tables[1][tables[1]["test_set"] == "Voices"].reset_index(drop=True)
@@ -294,7 +154,7 @@ def test_workers_give_the_same_numbers(bundle, voices, done, tmp_path):
     assert values["sets"]["Voices"]["n_clips"] == CLIPS
 
 
-def test_what_was_trained_on_is_told(bundle, tmp_path, voices):
+def test_what_was_trained_on_is_told(voice_bundle, tmp_path, voices):
     run = tmp_path / "run"
     run.mkdir()
     seen = Manifest.read(voices).table.assign(split="train")
@@ -302,11 +162,11 @@ def test_what_was_trained_on_is_told(bundle, tmp_path, voices):
     from avdetect.weights import sha256_file
 
     card = {
-        **load_bundle(bundle).card,
+        **load_bundle(voice_bundle).card,
         "manifest_sha256": sha256_file(run / "manifest.csv"),
         "datasets": ["Voices"],
     }
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(voice_bundle)
     loaded.card = {k: v for k, v in card.items() if k in ("name", "manifest_sha256", "datasets")}
     save_bundle(loaded, run / "bundle")
     values = evaluate(run / "bundle", [voices], tmp_path / "out", **FAST)
@@ -318,8 +178,8 @@ def test_what_was_trained_on_is_told(bundle, tmp_path, voices):
     assert any("it is there to be learned or chosen on" in text for text in values["warnings"])
 
 
-def test_the_shortcut_audit_stands_in_metrics_and_page(bundle, tmp_path):
-    manifest = write_set(tmp_path / "set", "Voices", 0, count=6)
+def test_the_shortcut_audit_stands_in_metrics_and_page(voice_bundle, tmp_path, write_voices):
+    manifest = write_voices(tmp_path / "set", "Voices", 0, count=6)
     entry = {
         "auc": {"value": 0.91, "low": 0.85, "high": 0.96},
         "direction": "fakes are longer",
@@ -327,87 +187,12 @@ def test_the_shortcut_audit_stands_in_metrics_and_page(bundle, tmp_path):
     }
     audit = {"shortcuts": {"duration": entry}, "joined": entry | {"flagged": False}}
     (manifest.parent / "audit.json").write_text(json.dumps(audit))
-    values = evaluate(bundle, [manifest], tmp_path / "out", **FAST)
+    values = evaluate(voice_bundle, [manifest], tmp_path / "out", **FAST)
     (told,) = [text for text in values["warnings"] if "duration alone" in text]
     assert told in (tmp_path / "out" / "evaluation.html").read_text()
     (manifest.parent / "audit.json").write_text("[]")
     with pytest.raises(DataError, match="cannot be read as a shortcut audit"):
-        evaluate(bundle, [manifest], tmp_path / "out", **FAST)
-
-
-@pytest.mark.parametrize(
-    ("options", "kind", "sentence"),
-    [
-        ({"split": "dev"}, ConfigError, "unknown split 'dev': choose of train, val, test, all"),
-        ({"split": "val"}, DataError, "has no clip in the split val .it has 24 test, 2 train."),
-        ({"export": "csv"}, ConfigError, "unknown layout of score files 'csv'"),
-        ({"by": ["shoe_size"]}, ConfigError, "no manifest column is called 'shoe_size'"),
-        ({"audit": "no/such.json"}, DataError, "no/such.json cannot be read"),
-        ({"data": []}, ConfigError, "nothing to evaluate on"),
-    ],
-)
-def test_wrong_options_get_a_sentence(bundle, voices, tmp_path, options, kind, sentence):
-    data = options.pop("data", [voices])
-    with pytest.raises(kind, match=sentence):
-        evaluate(bundle, data, tmp_path / "out", **{**FAST, **options})
-
-
-def test_two_evaluations_do_not_write_into_one_folder(bundle, voices, tmp_path):
-    from avdetect.scan.evaluate import _locked
-
-    with _locked(tmp_path / "out"), pytest.raises(ConfigError, match="another evaluation is writing"):
-        evaluate(bundle, [voices], tmp_path / "out", **FAST)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("--scores", "x.txt", "--trim-silence"), "with --scores no media are read"),
-        (("BUNDLE", "--layout", "asvspoof"), "--layout belongs to --scores"),
-    ],
-)
-def test_the_command_line_says_what_goes_together(voices, arguments, sentence):
-    done = CliRunner().invoke(cli.app, ["evaluate", *arguments, "--data", str(voices)])
-    assert isinstance(done.exception, ConfigError) and sentence in str(done.exception)
-
-
-def test_the_command_line_takes_several_manifests_after_one_data(bundle, voices, others, tmp_path):
-    command = [
-        "evaluate",
-        str(bundle),
-        "--data",
-        str(voices),
-        str(others),
-        "--workers",
-        "0",
-        "--by",
-        "quality, ",
-    ]
-    done = CliRunner().invoke(cli.app, [*command, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 1, done.exception  # clips that cannot be read
-    values = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert set(values["sets"]) == {"Voices", "Others"} and "quality" in values["sets"]["Others"]["groups"]
-    assert "Others: 24 clips, 1 unreadable, 1 missing" in done.stdout
-
-
-def test_a_detector_that_is_not_named_is_the_environments(bundle, voices, others, tmp_path, monkeypatch):
-    """Without a folder all paths are manifests, and it is said whose figures these are."""
-    monkeypatch.setenv("AVDETECT_BUNDLE", str(bundle))
-    command = [
-        "evaluate",
-        "--data",
-        str(voices),
-        str(others),
-        "--workers",
-        "0",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    done = CliRunner().invoke(cli.app, command)
-    assert done.exit_code == 1, done.exception  # clips that cannot be read
-    assert f"avdetect: using the detector in {bundle}" in done.stderr
-    values = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert set(values["sets"]) == {"Voices", "Others"} and values["bundle"]["folder"] == str(bundle)
+        evaluate(voice_bundle, [manifest], tmp_path / "out", **FAST)
 
 
 @pytest.mark.slow

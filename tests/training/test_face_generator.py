@@ -78,7 +78,7 @@ def test_impossible_networks_are_refused():
 
 def test_training_draws_faces_better_and_goes_on_where_it_stopped(tmp_path):
     said, faces = [], Faces()
-    settings = SMALL | {"steps": 200, "upsampling": ["nearest"], "lr": 0.02}
+    settings = SMALL | {"steps": 300, "width": 8, "code": 8, "upsampling": ["nearest"], "lr": 0.003}
     files = fit_face_generators(faces, settings, tmp_path, said.append)
     assert [file.name for file in files] == ["face-nearest-050.safetensors", "face-nearest-100.safetensors"]
     assert max(faces.asked) < 8  # fakes are not learnt from

@@ -134,6 +134,23 @@ def test_validation_counts_offsets_and_tells_fakes():
     assert metrics["loss"] > metrics["surprise"]
 
 
+@pytest.mark.parametrize(("frames", "shift", "speech"), [(10, 5, 1.0), (12, -5, 1.0), (30, 0, 0.0)])
+def test_spans_that_cannot_be_judged_teach_nothing_instead_of_spoiling_the_weights(frames, shift, speech):
+    """So short, or so silent, that no curve of a genuine clip has five windows in common near its offset."""
+    torch.manual_seed(0)
+    encoder = create_encoder("lipsync_small", channels=(4, 4, 4, 4), dim=8, mouth_size=16)
+    task = SyncEvidenceTask(encoder, None, None)
+    ((mouths, sound, _, _),) = Spans(1, frames, 3).items
+    batch = {
+        "mouths": mouths.expand(2, -1, -1, -1), "waveform": speech * sound.expand(2, -1),
+        "shift": torch.tensor([shift, 0]), "fake": torch.tensor([0, 1]),
+    }  # fmt: skip
+    losses = task.step(task.model, batch)
+    losses["loss"].backward()
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in encoder.parameters())
+
+
 def test_encoders_without_evidence_are_refused():
     with pytest.raises(ConfigError, match="encoder/lipsync=lipsync_small"):
         SyncEvidenceTask(create_encoder("lipsync_tiny"), None, None)

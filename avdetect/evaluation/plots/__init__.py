@@ -2,7 +2,14 @@
 
 from avdetect.evaluation.plots.comparisons import plot_groups, plot_matrix
 from avdetect.evaluation.plots.curves import plot_coverage_risk, plot_det, plot_precision_recall, plot_roc
-from avdetect.evaluation.plots.embeddings import neighbour_map, plot_embeddings, principal_plane
+from avdetect.evaluation.plots.embeddings import (
+    grouped,
+    neighbour_map,
+    plot_embeddings,
+    plot_projections,
+    principal_plane,
+    project,
+)
 from avdetect.evaluation.plots.pictures import Sound, plot_learning_curves, plot_spectrograms
 from avdetect.evaluation.plots.run import measured_curves, plot_evaluation
 from avdetect.evaluation.plots.scores import (
@@ -16,6 +23,7 @@ from avdetect.evaluation.plots.style import Curve
 __all__ = [
     "Curve",
     "Sound",
+    "grouped",
     "measured_curves",
     "neighbour_map",
     "plot_calibration",
@@ -29,8 +37,10 @@ __all__ = [
     "plot_matrix",
     "plot_precision_recall",
     "plot_recalibration",
+    "plot_projections",
     "plot_roc",
     "plot_score_histogram",
     "plot_spectrograms",
     "principal_plane",
+    "project",
 ]
