@@ -17,6 +17,7 @@ import typer
 from avdetect import __version__
 from avdetect.cli.bundles import app as bundle_app
 from avdetect.cli.data import app as data_app
+from avdetect.cli.explain import explain
 from avdetect.cli.weights import app as weights_app
 from avdetect.errors import AvdetectError
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+app.command()(explain)
 
 BUNDLE_HELP = (
     "Detector: a folder, `builtin`, or `latest` below ./runs (default: $AVDETECT_BUNDLE, else `builtin`)."
@@ -84,9 +86,14 @@ def predict(
     ],
     bundle: Annotated[str | None, typer.Option(help=BUNDLE_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Also write a self-contained HTML page.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write a self-contained HTML page, and the JSON beside it.")
+    ] = None,
 ) -> None:
     """Judge files: the verdict, and the evidence for it."""
+    if report is not None and report.suffix.lower() == ".json":
+        what = f"{report} is a page, and its JSON stands beside it: name it .html"
+        raise typer.BadParameter(what, param_hint="--report")
     files, failed = expand(paths)
     for message in failed:
         complain(message)

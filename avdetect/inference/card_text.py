@@ -81,18 +81,28 @@ def _not_judged(novelty: Mapping[str, Any] | None) -> list[str]:
 def _measured(card: Mapping[str, Any]) -> list[str]:
     """AUC and EER of the run's test, then what the card tells beside; each with its 95 % interval."""
     metrics = card.get("metrics") or {}
-    lines = []
-    if metrics:
-        lines.append(f"Clips of the {metrics['split']} split, 95 % intervals by bootstrap over sources:")
-    for name, report in metrics.get("clips", {}).items():
-        told = f"{_TITLES.get(name, name)}: {report['n_fake']} fake and {report['n_real']} genuine clips"
-        if report.get("reason"):
-            lines.append(f"- {told}: not measured, {report['reason']}")
-            continue
-        auc, eer = (_figure(report[metric]) for metric in ("roc_auc", "eer"))
-        lines.append(f"- {told}: AUC {auc}, EER {eer}")
-    lines += [f"- {row['what']}: {_figure(row)} ({row['clips']})" for row in card.get("measured") or []]
-    return lines
+    head = (
+        f"Clips of the {metrics['split']} split, 95 % intervals by bootstrap over sources:"
+        if metrics
+        else None
+    )
+    rows = [f"- {what}: {figures} ({clips})" for what, figures, clips in measured_rows(card)]
+    return [head, *rows] if head else rows
+
+
+def measured_rows(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, figures with their 95 % intervals or why there are none, on which clips), as the card has them.
+
+    Raises KeyError or TypeError where the card is not as bundles have it.
+    """
+    rows = []
+    for name, report in (card.get("metrics") or {}).get("clips", {}).items():
+        figures = f"not measured, {report['reason']}"
+        if not report.get("reason"):
+            figures = f"AUC {_figure(report['roc_auc'])}, EER {_figure(report['eer'])}"
+        clips = f"{report['n_fake']} fake and {report['n_real']} genuine clips"
+        rows.append((_TITLES.get(name, name), figures, clips))
+    return rows + [(row["what"], _figure(row), row["clips"]) for row in card.get("measured") or []]
 
 
 def _figure(values: Mapping[str, float | None]) -> str:

@@ -31,7 +31,7 @@ MODALITIES = ("visual", "audio", "lipsync")
 MEDIA_FACTS = (
     "container", "duration_s", "size_bytes", "sha256",
     "video_codec", "width_px", "height_px", "fps", "rotation_deg", "pixel_format", "video_start_s",
-    "audio_codec", "sample_rate_hz", "channels", "audio_start_s",
+    "audio_codec", "sample_rate_hz", "channels", "audio_start_s", "tags",
 )  # fmt: skip
 BUNDLE_FACTS = ("name", "path", "created")
 

@@ -122,6 +122,7 @@ def media_of(clip: Clip) -> dict:
         "sample_rate_hz": info.sample_rate,
         "channels": info.channels,
         "audio_start_s": info.audio_start_s,
+        "tags": dict(info.tags),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from avdetect.errors import MediaError
@@ -37,6 +37,7 @@ class MediaInfo:
     sample_rate: int | None = None
     channels: int | None = None
     audio_start_s: float | None = None  # first sample, on the container's clock
+    tags: dict[str, str] = field(default_factory=dict)  # of `media.tags`
 
     def to_dict(self) -> dict:
         return asdict(self)

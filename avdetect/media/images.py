@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from avdetect.errors import MediaError
 from avdetect.media.files import MediaInfo, check_file, file_sha256
+from avdetect.media.tags import picture_tags
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I")
@@ -44,7 +45,7 @@ def read_image(path: str | Path) -> StillImage | None:
     with image:
         try:
             orientation = image.getexif().get(0x0112, 1)
-            mode, kind = image.mode, image.format.lower()
+            mode, kind, tags = image.mode, image.format.lower(), picture_tags(image)
             frames = getattr(image, "n_frames", 1) if kind != "mpo" else 1
             rgb = to_rgb(ImageOps.exif_transpose(image))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -64,6 +65,7 @@ def read_image(path: str | Path) -> StillImage | None:
         height=rgb.shape[0],
         rotation=_EXIF_ROTATION.get(orientation, 0),
         pix_fmt=mode,
+        tags=tags,
     )
     return StillImage(rgb, info, warnings)
 

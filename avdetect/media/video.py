@@ -17,6 +17,7 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from avdetect.errors import MediaError
 from avdetect.media.files import ACCEPTED, MediaInfo, check_file, file_sha256
+from avdetect.media.tags import recording_tags
 
 # Formats that are lists of other files, or that take any text for a picture.
 _REFUSED_FORMATS = {"tty", "hls", "dash", "concat", "sdp", "rtsp", "image2", "ffmetadata", "bin"}
@@ -282,6 +283,7 @@ class MediaReader:
             sample_rate=audio.codec_context.sample_rate if audio is not None else None,
             channels=audio.codec_context.channels if audio is not None else None,
             audio_start_s=start,
+            tags=recording_tags(self.container, {"video": video, "audio": audio}),
         )
 
 

@@ -6,48 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from avdetect.encoders import Encoder
-from avdetect.errors import ConfigError
+from avdetect.explain import gradcam_maps
 
 if TYPE_CHECKING:
     from avdetect.recipes.stages import Context
 
 SHOWN = 4  # clips of each class
-
-
-def gradcam_maps(encoder: Encoder, x: Tensor) -> Tensor:
-    """Inputs (N, 3, H, W) -> maps (N, H, W) in [0, 1] of the last convolution that leaves more than one place.
-
-    Each channel of its output counts by the mean of the logit's gradient there; what lowers the logit is cut off.
-    Raises ConfigError for a network without such a convolution (a transformer).
-    """
-    found: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if output.dim() == 4 and output.shape[-1] > 1 and output.requires_grad:
-            found.append(output)
-
-    hooks = [m.register_forward_hook(keep) for m in encoder.modules() if isinstance(m, nn.Conv2d)]
-    try:
-        with torch.enable_grad():
-            logits = encoder(x.detach().requires_grad_())
-            reached = [output for output in found if output.shape[0] == len(x)]
-            if not reached:
-                raise ConfigError(f"{encoder.name} has no convolution to draw Grad-CAM of: leave gradcam out")
-            slopes = torch.autograd.grad(logits.sum(), reached, allow_unused=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    output, slope = [(o, g) for o, g in zip(reached, slopes, strict=True) if g is not None][-1]
-    weights = slope.mean((2, 3), keepdim=True)
-    maps = F.relu((weights * output).sum(1, keepdim=True))
-    maps = F.interpolate(maps, size=x.shape[-2:], mode="bilinear", align_corners=False)[:, 0].detach()
-    return maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
 
 
 def gradcam(context: Context, table: pd.DataFrame) -> dict[str, Any]:

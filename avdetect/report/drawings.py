@@ -5,13 +5,15 @@ x is in percent of the width, so that text keeps its size anywhere; y in percent
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from avdetect.inference.verdict import MODALITIES, Segment, Verdict, clock, label_of, suspicious_spans
-from avdetect.report.pictures import ReportPictures, mel_uri
+from avdetect.inference.verdict import MODALITIES, PARTS, Segment, Verdict, clock, label_of, suspicious_spans
+from avdetect.report.pictures import ReportPictures, mel_overlay_uri, mel_palette, mel_uri
 
 _MAX_BARS = 240
 _MAX_TICKS = 7
@@ -58,14 +60,21 @@ class Timeline:
     real_y: float
     pooled: int  # segments a bar stands for (its highest score); 1 = none pooled
     rows: list[Segment]  # what the bars show, as numbers
+    told: str  # as `_told`
 
 
 @dataclass
 class Spectrogram:
     uri: str
+    map_uri: str | None
+    start_s: float
     length_s: float
-    whole: bool  # reaches to the end of the time axis, or nearly
-    width: float  # percent of the time axis
+    axis_s: float
+    whole: bool  # covers the time axis, or nearly
+    x: float  # percent of the time axis
+    width: float
+    bands_hz: str  # JSON, of the rows from below
+    palette: str  # of `mel_palette`, hexadecimal
     time_ticks: list[Tick]
     frequency_ticks: list[Tick]
 
@@ -80,6 +89,24 @@ class SyncCurve:
     best_ms: float
     low: float  # distances at the bottom and the top of the drawing's scale
     high: float
+    from_ms: float  # the axis
+    to_ms: float
+    told: str  # as `_told`
+
+
+@dataclass
+class LipStrip:
+    points: str  # "x,y x,y …" of an area
+    ticks: list[Tick]
+    axis_s: float
+    told: str  # as `_told`
+
+
+def _told(rows: Iterable[tuple[float, float, str]]) -> str:
+    """JSON of (from, to, what is there in words) along an axis, for the script that shows values under the pointer."""
+    return json.dumps(
+        [[round(start, 3), round(end, 3), text] for start, end, text in rows], ensure_ascii=False
+    )
 
 
 def time_ticks(duration_s: float) -> list[Tick]:
@@ -117,7 +144,14 @@ def timeline(verdict: Verdict) -> Timeline | None:
         real_y=100 * (1 - verdict.thresholds["real_below"]),
         pooled=pooled,
         rows=rows,
+        told=_told((row.start_s, row.end_s, _row_text(row)) for row in rows),
     )
+
+
+def _row_text(row: Segment) -> str:
+    scores = ((PARTS[name], getattr(row, name)) for name in MODALITIES)
+    said = ", ".join(f"{part} {'not judged' if score is None else f'{score:.2f}'}" for part, score in scores)
+    return f"{clock(row.start_s, 1)}–{clock(row.end_s, 1)}: {said}"
 
 
 def _highest(segments: list[Segment]) -> Segment:
@@ -152,7 +186,7 @@ def spectrogram(pictures: ReportPictures, axis_s: float | None) -> Spectrogram |
     if pictures.mel is None or not np.size(pictures.mel):
         return None
     length = pictures.mel.shape[1] * pictures.mel_hop_s
-    axis = max(axis_s or 0.0, length)
+    axis = max(axis_s or 0.0, pictures.mel_start_s + length)
     bands = len(pictures.mel_centres_hz)
     ticks: list[Tick] = []
     for hertz in _MEL_TICKS_HZ:
@@ -166,9 +200,15 @@ def spectrogram(pictures: ReportPictures, axis_s: float | None) -> Spectrogram |
             ticks.append(Tick(round(at, 2), f"{hertz} Hz" if hertz < 1000 else f"{hertz // 1000} kHz"))
     return Spectrogram(
         uri=mel_uri(pictures.mel),
+        map_uri=None if pictures.voice_map is None else mel_overlay_uri(pictures.mel, pictures.voice_map),
+        start_s=pictures.mel_start_s,
         length_s=length,
+        axis_s=axis,
         whole=length >= 0.95 * axis,
+        x=round(100 * pictures.mel_start_s / axis, 3),
         width=round(100 * length / axis, 3),
+        bands_hz=json.dumps([round(float(hertz), 1) for hertz in pictures.mel_centres_hz]),
+        palette=mel_palette().hex(),
         time_ticks=time_ticks(axis),
         frequency_ticks=ticks,
     )
@@ -204,4 +244,39 @@ def sync_curve(pictures: ReportPictures) -> SyncCurve | None:
         best_ms=float(offsets[best]),
         low=low - margin,
         high=high + margin,
+        from_ms=left,
+        to_ms=right,
+        told=_told(_around(offsets, distances)),
+    )
+
+
+def _around(offsets: np.ndarray, distances: np.ndarray) -> Iterable[tuple[float, float, str]]:
+    """Each offset with half of the way to its neighbours."""
+    middles = (offsets[1:] + offsets[:-1]) / 2
+    edges = [float(offsets[0]), *middles.tolist(), float(offsets[-1])]
+    for place, (ms, distance) in enumerate(zip(offsets, distances, strict=True)):
+        yield edges[place], edges[place + 1], f"{ms:+.0f} ms: distance {distance:.3f}"
+
+
+def lip_strip(pictures: ReportPictures, axis_s: float | None) -> LipStrip | None:
+    """Which moments of the lips raised the score, on the timeline's axis; None without a map, or an empty one."""
+    values, times = pictures.lips_map, pictures.lips_times_s
+    if values is None or times is None or len(values) < 2 or float(np.max(values)) <= 0:
+        return None
+    step = float(times[1] - times[0])
+    axis = max(axis_s or 0.0, float(times[-1]) + step)
+    pooled = math.ceil(len(values) / _MAX_BARS)
+    starts = np.arange(0, len(values), pooled)
+    heights = np.maximum.reduceat(np.clip(values, 0, None), starts) / float(np.max(values))
+    ends = [*times[starts[1:]].tolist(), float(times[-1]) + step]
+    stretches = list(zip(times[starts].tolist(), ends, heights.tolist(), strict=True))
+    corners = [(100 * t / axis, 100 * (1 - height)) for a, b, height in stretches for t in (a, b)]
+    corners = [(corners[0][0], 100.0), *corners, (corners[-1][0], 100.0)]
+    return LipStrip(
+        points=" ".join(f"{x:.2f},{y:.1f}" for x, y in corners),
+        ticks=time_ticks(axis),
+        axis_s=axis,
+        told=_told(
+            (a, b, f"{clock(a, 1)}: {100 * height:.0f} % of the highest") for a, b, height in stretches
+        ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,7 +20,7 @@ _MIN_ATTENTION_SPREAD = 1e-3
 
 @dataclass
 class FacePicture:
-    """One face crop. crop: (H, W, 3) uint8 RGB; attention: (h, w) in 0..1 or None; score: P(fake) or None."""
+    """One face crop. crop: (H, W, 3) uint8 RGB; attention: map (h, w) or None; score: P(fake) or None."""
 
     track_id: int
     time_s: float
@@ -35,20 +36,38 @@ class FacePicture:
 
 
 @dataclass
+class Sound:
+    """A stretch of the file's sound as a data: URI."""
+
+    uri: str
+    start_s: float
+    length_s: float
+
+
+@dataclass
 class ReportPictures:
     """Evidence to look at; whatever is None is replaced by its reason in the page.
 
-    mel: (bands, frames) dB, band 0 lowest; mel_hop_s: seconds per frame; mel_centres_hz: (bands,) rising;
-    mel_max_hz: upper edge of the top band; sync_curve: (offsets,) lip-voice distance at sync_offsets_ms.
+    mel: (bands, frames) dB, band 0 lowest, from mel_start_s on; mel_hop_s: seconds per frame; mel_centres_hz:
+    (bands,) rising; mel_max_hz: upper edge of the top band; voice_map: of the shape of mel, 0 and above; sync_curve:
+    (offsets,) lip-voice distance at sync_offsets_ms; lips_map: (T,) at lips_times_s; map_notes: by modality what its
+    map means, or why there is none; card: of the detector, {} where it is not known.
     """
 
     faces: list[FacePicture] = field(default_factory=list)
     mel: np.ndarray | None = None
+    mel_start_s: float = 0.0
     mel_hop_s: float | None = None
     mel_max_hz: float | None = None
     mel_centres_hz: np.ndarray | None = None
+    voice_map: np.ndarray | None = None
     sync_curve: np.ndarray | None = None
     sync_offsets_ms: np.ndarray | None = None
+    lips_map: np.ndarray | None = None
+    lips_times_s: np.ndarray | None = None
+    sound: Sound | None = None
+    map_notes: dict[str, str] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.mel is not None:
@@ -58,6 +77,11 @@ class ReportPictures:
                 raise ValueError(
                     f"mel is (bands, frames) with one centre per band, found {np.shape(self.mel)}"
                 )
+        if self.voice_map is not None and np.shape(self.voice_map) != np.shape(self.mel):
+            found = f"{np.shape(self.voice_map)} and {np.shape(self.mel)}"
+            raise ValueError(f"voice_map and mel must have the same shape, found {found}")
+        if np.shape(self.lips_map) != np.shape(self.lips_times_s):
+            raise ValueError("lips_map and lips_times_s must have the same length")
         if self.sync_curve is not None and np.shape(self.sync_curve) != np.shape(self.sync_offsets_ms):
             raise ValueError("sync_curve and sync_offsets_ms must have the same length")
 
@@ -72,18 +96,29 @@ def overlay_uri(crop: np.ndarray, attention: np.ndarray) -> str | None:
 
     None where the map is even: stretching it would show differences that are none.
     """
-    values = np.asarray(attention, np.float32)
-    spread = float(np.ptp(values)) if np.isfinite(values).all() else 0.0
-    if spread < _MIN_ATTENTION_SPREAD:
+    values = _stretched(attention)
+    if values is None:
         return None
-    values = (values - values.min()) / spread
     base = _reduced(crop)
     size = (base.shape[1], base.shape[0])
     large = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
-    heat = matplotlib.colormaps["inferno"](large)[..., :3] * 255
-    grey = np.repeat(np.asarray(Image.fromarray(base).convert("L"), np.float32)[..., None], 3, axis=2)
-    opacity = _OVERLAY_OPACITY * large[..., None]
-    return _jpeg_uri(np.rint(grey * (1 - opacity) + heat * opacity).astype(np.uint8))
+    return _jpeg_uri(_under_heat(np.asarray(Image.fromarray(base).convert("L"), np.float32), large))
+
+
+def _stretched(values: np.ndarray) -> np.ndarray | None:
+    """From the lowest to the highest value -> 0..1, float32; None where they hardly differ for their size."""
+    values = np.asarray(values, np.float32)
+    spread = float(np.ptp(values)) if values.size and np.isfinite(values).all() else 0.0
+    if spread < _MIN_ATTENTION_SPREAD * max(1e-9, float(np.abs(values).max(initial=0.0))):
+        return None
+    return (values - values.min()) / spread
+
+
+def _under_heat(grey: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Grey 0..255 (H, W) under a map 0..1 (H, W) -> (H, W, 3) uint8."""
+    colours = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
+    opacity = _OVERLAY_OPACITY * heat[..., None]
+    return np.rint(grey[..., None] * (1 - opacity) + colours * opacity).astype(np.uint8)
 
 
 def mel_uri(mel: np.ndarray) -> str:
@@ -91,15 +126,35 @@ def mel_uri(mel: np.ndarray) -> str:
 
     Long recordings are pooled to `_MEL_COLUMNS` columns, each the loudest of its frames.
     """
-    values = np.asarray(mel, np.float32)
-    starts = np.unique(np.linspace(0, values.shape[1], _MEL_COLUMNS, endpoint=False).astype(int))
-    values = np.maximum.reduceat(values, starts, axis=1)
+    image = Image.fromarray(np.rint(_shade(mel) * 255).astype(np.uint8)[::-1], "L")
+    image.putpalette(mel_palette())
+    return _uri(image, "png", optimize=True)
+
+
+def mel_palette() -> bytes:
+    """Red, green and blue of the 256 shades, from `MEL_RANGE_DB` below the loudest point up to it."""
+    return (matplotlib.colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes()
+
+
+def mel_overlay_uri(mel: np.ndarray, values: np.ndarray) -> str | None:
+    """The mel-spectrogram in grey under a map of its shape; None where the map is even."""
+    columns = _column_starts(values)
+    widths = np.diff(np.append(columns, np.shape(values)[1]))
+    pooled = _stretched(np.add.reduceat(np.asarray(values, np.float32), columns, axis=1) / widths)
+    return None if pooled is None else _jpeg_uri(_under_heat(170 * _shade(mel), pooled)[::-1])
+
+
+def _column_starts(values: np.ndarray) -> np.ndarray:
+    return np.unique(np.linspace(0, np.shape(values)[1], _MEL_COLUMNS, endpoint=False).astype(int))
+
+
+def _shade(mel: np.ndarray) -> np.ndarray:
+    """(bands, frames) dB -> (bands, columns) in 0..1 over `MEL_RANGE_DB` below the loudest point."""
+    values = np.maximum.reduceat(np.asarray(mel, np.float32), _column_starts(mel), axis=1)
     finite = values[np.isfinite(values)]
     top = float(finite.max()) if finite.size else 0.0
     shade = (np.nan_to_num(values, nan=-np.inf, posinf=top) - (top - MEL_RANGE_DB)) / MEL_RANGE_DB
-    image = Image.fromarray(np.rint(shade.clip(0, 1) * 255).astype(np.uint8)[::-1], "L")
-    image.putpalette((matplotlib.colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
-    return _uri(image, "png", optimize=True)
+    return shade.clip(0, 1)
 
 
 def _reduced(crop: np.ndarray) -> np.ndarray:

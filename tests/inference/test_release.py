@@ -153,8 +153,8 @@ def test_the_command_packs_and_shows(untrained_folder, tmp_path):
     for words in (
         "released, made", "research use only For research alone.", "Nothing at all (nobody's terms).",
         "Face efficientnet_autoatt_tiny", "Voice mel_cnn_tiny", "Lip-sync lipsync, 2.", "- It knows nothing.",
-        "All together: 3 fake and 4 genuine clips: AUC 0.750 [0.500, 0.900], EER 0.250 [0.100, 0.400]",
-        "Lip-sync: 0 fake and 4 genuine clips: not measured, all clips are genuine", "seed=0",
+        "All together: AUC 0.750 [0.500, 0.900], EER 0.250 [0.100, 0.400] (3 fake and 4 genuine clips)",
+        "Lip-sync: not measured, all clips are genuine (0 fake and 4 genuine clips)", "seed=0",
         "offset found: 0.500 [0.250, 0.750] (9 clips)", "fake above 0.60, real below 0.40, else uncertain",
     ):  # fmt: skip
         assert words in text, words

@@ -15,8 +15,8 @@ from avdetect.encoders import create_encoder
 from avdetect.errors import ConfigError
 from avdetect.evaluation import Calibration
 from avdetect.evidence import Evidence, SyncEvidence, TrackEvidence, VoiceEvidence
+from avdetect.explain import gradcam_maps
 from avdetect.recipes.analyses import asvspoof, fairness, run_analyses
-from avdetect.recipes.gradcam import gradcam_maps
 from avdetect.recipes.periods import STEP_S, fake_segments, step_scores
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"

@@ -1,22 +1,41 @@
 """The HTML page: well formed, self-contained, escaped, complete for every kind of verdict."""
 
 import base64
+import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from io import BytesIO
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
-from avdetect.inference.verdict import Face, FaceBox, LipSync, Modality, Segment, Verdict, WeightsUsed
-from avdetect.report import FacePicture, ReportPictures, render_page, write_report
-from avdetect.report.drawings import spectrogram, sync_curve, time_ticks, timeline
-from avdetect.report.pictures import mel_uri, overlay_uri
+from avdetect.inference.verdict import (
+    Face,
+    FaceBox,
+    LipSync,
+    Modality,
+    Segment,
+    Verdict,
+    WeightsUsed,
+    validate,
+)
+from avdetect.report import (
+    FacePicture,
+    ReportPictures,
+    Sound,
+    content_security_policy,
+    render_page,
+    write_report,
+)
+from avdetect.report.drawings import lip_strip, spectrogram, sync_curve, time_ticks, timeline
+from avdetect.report.pictures import mel_overlay_uri, mel_uri, overlay_uri
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\x1b.mp4'
 VOID = {"meta", "img", "br", "input", "link", "hr", "col"}
-SELF_CLOSED_SVG = {"rect", "line", "path", "circle", "polyline", "image"}
+SELF_CLOSED_SVG = {"rect", "line", "path", "circle", "polyline", "polygon", "image"}
 
 
 class Page(HTMLParser):
@@ -45,7 +64,7 @@ class Page(HTMLParser):
         assert self.open and self.open.pop() == tag, f"</{tag}> does not match"
 
     def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "title"):
+        if self.open and self.open[-1] not in ("style", "script", "title"):
             self.words.append(data)
 
     @property
@@ -73,7 +92,8 @@ def made(kind="video", **changes) -> Verdict:
         "media": {"container": "mov,mp4", "duration_s": 4.8, "video_codec": "h264", "width_px": 640,
                   "height_px": 360, "audio_codec": "aac", "sample_rate_hz": 48000, "channels": 1,
                   "sha256": "d0" * 32,
-                  "video_start_s": 0.0, "audio_start_s": 0.023, "size_bytes": 1234567, "rotation_deg": 90},
+                  "video_start_s": 0.0, "audio_start_s": 0.023, "size_bytes": 1234567, "rotation_deg": 90,
+                  "tags": {"container.encoder": "Lavf61.7.100"}},
         "weights": [WeightsUsed("mel_cnn_tiny", "audio", "ab" * 32, "Apache-2.0")],
         "bundle": {"name": "demo", "path": "runs/my run/bundle", "created": "2026-11-20"},
         "warnings": ["trained on drawn faces"],
@@ -90,6 +110,18 @@ def without(visual=None, audio=None, lipsync="lip-sync needs a face and a voice"
     }
 
 
+RATE = {"value": 0.22, "low": 0.2, "high": 0.25}
+CARD = {
+    "metrics": {"split": "test", "clips": {
+        "fused": {"n_fake": 30, "n_real": 40, "reason": None, "roc_auc": {"value": 0.9, "low": 0.8, "high": 0.95},
+                  "eer": RATE},
+        "visual": {"n_fake": 9, "n_real": 8, "reason": None, "roc_auc": RATE, "eer": RATE | {"value": 0.4}},
+    }},
+    "known_failures": ["It knows no drawn faces."],
+    "terms": "For research alone.",
+}  # fmt: skip
+
+
 def pictures() -> ReportPictures:
     rng = np.random.default_rng(0)
     crop = rng.integers(0, 256, (64, 64, 3), np.uint8)
@@ -100,6 +132,12 @@ def pictures() -> ReportPictures:
         mel_hop_s=0.01,
         mel_max_hz=8000.0,
         mel_centres_hz=np.geomspace(60, 7900, 64),
+        voice_map=rng.random((64, 480)),
+        lips_map=np.linspace(0, 1, 100),
+        lips_times_s=np.arange(100) / 25,
+        sound=Sound("data:audio/mp4;base64,AAAA", 0.0, 4.8),
+        map_notes=dict.fromkeys(("visual", "audio", "lipsync"), "What the map means."),
+        card=CARD,
         sync_curve=1.2 - np.exp(-(((offsets - 80) / 70) ** 2)),
         sync_offsets_ms=offsets,
     )
@@ -128,8 +166,12 @@ KINDS = {
         made(path=HOSTILE, warnings=[HOSTILE], **{**UNKNOWN, "reason": HOSTILE},
              bundle={"name": HOSTILE, "path": HOSTILE},
              weights=[WeightsUsed(HOSTILE, HOSTILE, None, HOSTILE)],
-             media={"container": HOSTILE}),
-        ReportPictures(),
+             media={"container": HOSTILE, "sha256": HOSTILE, "tags": {HOSTILE: HOSTILE}}),
+        ReportPictures(
+            map_notes={"visual": HOSTILE, "audio": HOSTILE, "lipsync": HOSTILE},
+            card={"known_failures": [HOSTILE], "data": [HOSTILE], "terms": HOSTILE, "measured": [
+                {"what": HOSTILE, "clips": HOSTILE, "value": 0.5, "low": 0.4, "high": 0.6}]},
+        ),
     ),
 }  # fmt: skip
 
@@ -139,11 +181,14 @@ def test_every_kind_is_well_formed_and_self_contained(kind):
     verdict, shown = KINDS[kind]
     source = render_page([verdict], [shown])
     page = Page(source)
-    assert not {"script", "link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
     for tag, attrs in page.tags:
         assert not any(name.startswith("on") for name in attrs), (tag, attrs)
         for name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
-            assert attrs.get(name, "#").startswith(("#", "data:image/")), (tag, attrs[name])
+            assert attrs.get(name, "#").startswith(("#", "data:image/", "data:audio/mp4;")), (
+                tag,
+                attrs[name],
+            )
     assert not re.search(r"https?://|@import|url\((?!#)", source)
     assert len(page.named("h1")) == 1 and page.named("html")[0]["lang"] == "en"
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
@@ -151,8 +196,35 @@ def test_every_kind_is_well_formed_and_self_contained(kind):
     assert all(attrs.get("alt") for attrs in page.named("img"))
 
 
+def between(tag: str, source: str) -> str:
+    (found,) = re.findall(f"<{tag}>(.*?)</{tag}>", source, re.DOTALL)
+    return found
+
+
+def test_the_policy_names_the_one_style_and_the_one_script():
+    source = render_page([made()], [pictures()])
+    policy = content_security_policy()
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        digest = base64.b64encode(hashlib.sha256(between(tag, source).encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}';" in policy
+    assert "default-src 'none'" in policy and "form-action 'none'" in policy
+    page = Page(source)
+    assert {"http-equiv": "Content-Security-Policy", "content": policy} in page.named("meta")
+    assert not any("style" in attrs for _, attrs in page.tags)
+    assert "form-action 'self'" in content_security_policy(form_action="'self'")
+
+
+def test_a_web_page_can_stand_around_the_report():
+    around = {"top": Markup("<nav>before</nav>"), "bottom": Markup("<footer>after</footer>")}
+    source = render_page([made()], [pictures()], **around, policy="default-src 'self'")
+    words = Page(source).text
+    assert words.startswith("before avdetect") and words.endswith("after")
+    assert "default-src &#39;self&#39;" in source and content_security_policy() not in source
+
+
 def test_hostile_text_is_shown_and_never_run():
-    page = Page(render_page([KINDS["hostile"][0]], [ReportPictures()]))
+    page = Page(render_page(*[[part] for part in KINDS["hostile"]]))
+    assert page.text.count("<script>alert(1)</script>") >= 14 and len(page.named("script")) == 1
     assert "<script>alert(1)</script><img src=x onerror=alert(2)>\\u202e\\x1b.mp4" in page.text
     assert page.named("img") == []
 
@@ -161,15 +233,19 @@ def test_video_page_shows_all_evidence():
     page = Page(render_page([made()], [pictures()]))
     for needed in (
         "Likely manipulated: the voice", "0.94", "What the score means", "suspicious at 0:02–0:03",
-        "sound 80 ms late, confidence 1.9", "Face 0 at 0:01.2: score 0.31", "The map is stretched",
-        "this network gives no attention map", "8 kHz", "Lowest at +80 ms", "1.23 MB (1,234,567 bytes)",
+        "sound 80 ms late, confidence 1.9", "Face 0 at 0:01.2: score 0.31", "stretched for each picture by itself",
+        "no map",
+        "What the map means. It shows what the network used",
+        "8 kHz", "Lowest at +80 ms", "1.23 MB (1,234,567 bytes)",
         "turned by 90°", "starts +23 ms from the first frame", "d0" * 32, "ab" * 32, "Apache-2.0",
         "trained on drawn faces", "cannot tell",
         "avdetect predict in/video.mp4 --bundle 'runs/my run/bundle' --json",
-        "torch",
+        "torch", "wrong about 22 of 100 genuine clips", "interval 20 to 25", "AUC 0.900 [0.800, 0.950], EER 0.220",
+        "It knows no drawn faces.", "For research alone.", "container.encoder Lavf61.7.100",
+        "The sound from 0:00 to 0:05", "Its map", "detector demo, made 2026-11-20: analysis of video.mp4, SHA-256 d0d0",
     ):  # fmt: skip
         assert needed in page.text, needed
-    assert len(page.named("img")) == 3 and len(page.named("image")) == 1  # crop, overlay, crop; mel
+    assert len(page.named("img")) == 3 and len(page.named("image")) == 2  # crop, overlay, crop; mel, its map
     Image.open(BytesIO(base64.b64decode(page.named("img")[0]["src"].split(",")[1]))).verify()
 
 
@@ -180,7 +256,10 @@ def test_missing_parts_are_named_with_their_reason():
     image = Page(render_page([KINDS["image"][0]], [ReportPictures()])).text
     assert "images have no sound" in image and "Over time" not in image
     unknown = Page(render_page([KINDS["unknown"][0]], [ReportPictures()]))
-    assert "Not judged: no face found" in unknown.text and "What the score means" not in unknown.text
+    assert (
+        "Not judged Nothing is said about this file" in unknown.text and "Why: no face found" in unknown.text
+    )
+    assert "What the score means" not in unknown.text
 
 
 def test_several_files_get_an_index(tmp_path):
@@ -188,13 +267,20 @@ def test_several_files_get_an_index(tmp_path):
     write_report([v for v, _ in chosen], [p for _, p in chosen], tmp_path / "all.html")
     page = Page((tmp_path / "all.html").read_text(encoding="utf-8"))
     links = [attrs["href"][1:] for attrs in page.named("a")]
-    assert links == [attrs["id"] for attrs in page.named("article")] and len(links) == 3
+    ids = [attrs["id"] for attrs in page.named("article")]
+    assert (
+        links == [*ids, ids[0], ids[0]] and len(ids) == 3
+    )  # the index, and what is told of the detector once
+    told = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
+    assert told == [verdict.to_dict() for verdict, _ in chosen]
     assert len(page.named("h1")) == 1
     with pytest.raises(ValueError, match="one of each"):
         write_report([made(), made()], [ReportPictures()], tmp_path / "no.html")
     with pytest.raises(ValueError):
         write_report([], [], tmp_path / "no.html")
-    assert [path.name for path in tmp_path.iterdir()] == ["all.html"]
+    assert {path.name for path in tmp_path.iterdir()} == {"all.html", "all.json"}
+    with pytest.raises(ValueError, match="name it .html"):
+        write_report(made(), ReportPictures(), tmp_path / "all.json")
 
 
 def test_writing_is_atomic(tmp_path, monkeypatch):
@@ -211,6 +297,33 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
     write_report(made(), ReportPictures(), target)
     assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    told = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
+    validate(told)
+    assert told == made().to_dict() and "report.json" in Page(target.read_text(encoding="utf-8")).text
+
+
+def test_error_rates_are_those_of_what_was_judged():
+    silent = KINDS["silent"][0]
+    text = Page(render_page([silent], [ReportPictures(card=CARD)])).text
+    assert "Judging by the face alone" in text and "wrong about 40 of 100 genuine clips" in text
+    unmeasured = Page(render_page([silent], [ReportPictures()])).text
+    assert "How often it is wrong" not in unmeasured and "how often it is wrong is not known" in unmeasured
+    unknown = Page(render_page([KINDS["unknown"][0]], [ReportPictures(card=CARD)])).text
+    assert "How often it is wrong" not in unknown  # nothing was said of this file that could be wrong
+
+
+def test_what_the_script_shows_stands_in_the_page():
+    page = Page(render_page([made()], [pictures()]))
+    plots = {attrs["data-name"]: attrs for _, attrs in page.tags if "data-rows" in attrs}
+    rows = json.loads(next(a for _, a in page.tags if "data-rows" in a)["data-rows"])
+    assert (
+        rows[2] == [2.0, 3.0, "0:02.0–0:03.0: Face 0.10, Voice 0.95, Lip-sync not judged"] and len(rows) == 5
+    )
+    curve = plots["Offset of the sound in milliseconds"]
+    assert (float(curve["data-from"]), float(curve["data-to"])) == (-600.0, 600.0)
+    assert [60.0, 100.0, "+80 ms: distance 0.200"] in json.loads(curve["data-rows"])
+    played = next(a["data-spans"] for _, a in page.tags if "data-spans" in a)
+    assert json.loads(played) == [["Play 0:02–0:03 (voice)", 2.0, 3.0]]
 
 
 def test_timeline_geometry():
@@ -267,6 +380,35 @@ def test_mel_keeps_short_sounds_of_long_recordings_and_stands_silence():
     assert image.width <= 1200 and np.asarray(image).max() > 200
 
 
+def test_the_map_of_a_voice_is_brightest_where_it_is_highest():
+    values = np.zeros((64, 2400))
+    values[10, 1800:1900] = 3.0
+    image = Image.open(
+        BytesIO(base64.b64decode(mel_overlay_uri(np.full((64, 2400), -80.0), values).split(",")[1]))
+    )
+    pixels = np.asarray(image.convert("L"), float)
+    row, column = np.unravel_index(pixels.argmax(), pixels.shape)
+    assert abs(row - (63 - 10)) <= 1 and 1800 / 2400 <= column / pixels.shape[1] < 1900 / 2400
+    assert mel_overlay_uri(np.zeros((4, 8)), np.ones((4, 8))) is None
+
+
+def test_a_later_minute_stands_at_its_place():
+    shown = pictures()
+    shown.mel_start_s = 4.8
+    drawn = spectrogram(shown, axis_s=19.2)
+    assert (drawn.x, drawn.width, drawn.whole) == (25.0, 25.0, False)
+
+
+def test_lip_strip_keeps_the_highest_moment_of_a_long_clip():
+    shown = ReportPictures(lips_map=np.zeros(2500), lips_times_s=np.arange(2500) / 25)
+    assert lip_strip(shown, 100.0) is None
+    shown.lips_map[1250] = 0.7
+    strip = lip_strip(shown, 200.0)
+    high = [point.split(",")[0] for point in strip.points.split() if point.endswith(",0.0")]
+    assert strip.axis_s == 200.0 and float(high[0]) <= 25.0 <= float(high[1])
+    assert [row[2].endswith("100 % of the highest") for row in json.loads(strip.told)].count(True) == 1
+
+
 def test_sync_curve_marks_the_minimum():
     drawn = sync_curve(pictures())
     assert drawn.best_ms == 80.0 and drawn.zero_x == 50.0
@@ -294,6 +436,10 @@ def test_pictures_refuse_wrong_shapes():
         ReportPictures(mel=np.zeros((4, 4)))
     with pytest.raises(ValueError, match="one centre per band"):
         ReportPictures(mel=np.zeros((4, 4)), mel_hop_s=0.01, mel_max_hz=1.0, mel_centres_hz=np.zeros(3))
+    with pytest.raises(ValueError, match="voice_map and mel"):
+        ReportPictures(voice_map=np.zeros((4, 4)))
+    with pytest.raises(ValueError, match="lips_map"):
+        ReportPictures(lips_map=np.zeros(4))
     with pytest.raises(ValueError, match="same length"):
         ReportPictures(sync_curve=np.zeros(31), sync_offsets_ms=np.zeros(3))
 

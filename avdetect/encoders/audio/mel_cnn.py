@@ -1,5 +1,7 @@
 """A convolutional network over the log-mel spectrogram."""
 
+import librosa
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -82,9 +84,28 @@ class MelCNN(Encoder):
             raise ValueError(f"{self.name} needs at least {self.min_samples} samples, not {x.shape[-1]}")
         return self.front_end(level_normalise(x))
 
+    def front(self, x: Tensor) -> Tensor:
+        """Waveform (N, T) -> what the layers see (N, 1, n_mels, frames): the log-mel spectrogram."""
+        return self.spectrogram(x).unsqueeze(1)
+
+    def neutral_front(self, maps: Tensor) -> Tensor:
+        """Maps of the shape of `front`'s that say nothing: each band at its mean over the training sounds."""
+        return self.band_norm.running_mean.view(1, 1, -1, 1).expand_as(maps).contiguous()
+
+    @property
+    def bands_hz(self) -> np.ndarray:
+        """(n_mels,) centre frequency of each row of `front`, rising."""
+        settings = self.settings
+        edges = librosa.mel_frequencies(settings["n_mels"] + 2, fmin=settings["fmin"], fmax=settings["fmax"])
+        return edges[1:-1]
+
     def embed(self, x: Tensor) -> Tensor:
         """Waveform (N, T) -> (N, dense)."""
-        maps = self.band_norm(self.spectrogram(x)).unsqueeze(1)
+        return self.embed_front(self.front(x))
+
+    def embed_front(self, maps: Tensor) -> Tensor:
+        """Maps of `front` (N, 1, n_mels, frames) -> (N, dense)."""
+        maps = self.band_norm(maps.squeeze(1)).unsqueeze(1)
         maps = self.blocks(maps.contiguous(memory_format=torch.channels_last))
         pooled = torch.cat([maps.mean(dim=3), maps.amax(dim=3)], dim=1)
         return self.dense(pooled.flatten(1))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -122,12 +123,28 @@ class SpectrumCNN(Encoder):
         self.min_samples = max(n_fft // 2 + 1, (2 << len(channels)) * hop_length)
         self.to(memory_format=torch.channels_last)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Waveform (N, T) -> (N, dense)."""
+    def front(self, x: Tensor) -> Tensor:
+        """Waveform (N, T) -> what the layers see (N, channels of `SpectrumMaps`, bins, frames)."""
         if x.shape[-1] < self.min_samples:
             raise ValueError(f"{self.name} needs at least {self.min_samples} samples, not {x.shape[-1]}")
-        maps = self.front_end(level_normalise(x)).contiguous(memory_format=torch.channels_last)
-        maps = self.blocks(maps).float()
+        return self.front_end(level_normalise(x))
+
+    def neutral_front(self, maps: Tensor) -> Tensor:
+        """Maps of the shape of `front`'s that say nothing: 0 is a bin's mean level, and a phase without energy."""
+        return torch.zeros_like(maps)
+
+    @property
+    def bands_hz(self) -> np.ndarray:
+        """(bins,) centre frequency of each row of `front`, rising."""
+        return np.arange(self.front_end.bins) * self.settings["sample_rate"] / self.front_end.n_fft
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Waveform (N, T) -> (N, dense)."""
+        return self.embed_front(self.front(x))
+
+    def embed_front(self, maps: Tensor) -> Tensor:
+        """Maps of `front` (N, channels, bins, frames) -> (N, dense)."""
+        maps = self.blocks(maps.contiguous(memory_format=torch.channels_last)).float()
         maps = F.adaptive_avg_pool2d(maps, (self.regions, maps.shape[3]))
         spread = (maps.var(dim=3, correction=0) + 1e-5).sqrt()
         return self.dense(torch.cat([maps.mean(dim=3), spread], dim=1).flatten(1))
