@@ -18,6 +18,7 @@ from avdetect import __version__
 from avdetect.cli.bundles import app as bundle_app
 from avdetect.cli.data import app as data_app
 from avdetect.cli.explain import explain
+from avdetect.cli.serve import serve
 from avdetect.cli.weights import app as weights_app
 from avdetect.errors import AvdetectError
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
+app.command()(serve)
 app.command()(explain)
 
 BUNDLE_HELP = (

@@ -235,7 +235,9 @@ class JobStore:
         """Delete uploads and results whose time is over, counted from the end of the analysis."""
         now = time.time()
         with self._lock:
-            old = self._db.execute("SELECT id FROM jobs WHERE finished < ?", (now - keep_results_s,)).fetchall()
+            old = self._db.execute(
+                "SELECT id FROM jobs WHERE finished < ?", (now - keep_results_s,)
+            ).fetchall()
             used = self._db.execute(
                 "SELECT id FROM jobs WHERE finished < ? AND upload_kept", (now - keep_uploads_s,)
             ).fetchall()

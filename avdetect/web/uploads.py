@@ -99,7 +99,9 @@ class _File:
 
 
 def too_large(limits: Limits) -> Refused:
-    return Refused(413, f"the file is larger than {limits.upload_bytes / 1e6:.4g} MB, the limit: cut or compress it")
+    return Refused(
+        413, f"the file is larger than {limits.upload_bytes / 1e6:.4g} MB, the limit: cut or compress it"
+    )
 
 
 class Receiver:

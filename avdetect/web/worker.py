@@ -102,7 +102,9 @@ def _answer(
         return {"reason": str(error).replace(str(path), name)}
     except MemoryError:
         return {"reason": too_much_memory(limits)}
-    except Exception as error:  # a defect of ours, or a decoder's word for "no memory": the file has its answer
+    except (
+        Exception
+    ) as error:  # a defect of ours, or a decoder's word for "no memory": the file has its answer
         return {"reason": f"the analysis broke off because of an internal error ({type(error).__name__})"}
     Path(request["report"]).write_text(page, encoding="utf-8")
     return {"verdict": json.dumps(verdict.to_dict(), allow_nan=False), "label": verdict.label}
@@ -110,6 +112,8 @@ def _answer(
 
 def _analyse(detector: Any, path: Path, name: str, progress: Callable[[str], None], limits: Limits):
     """The verdict and the page, with the user's name for the file in both."""
+    from markupsafe import Markup
+
     from avdetect.media import read_clip
     from avdetect.report import gather_pictures, render_page
 
@@ -117,8 +121,16 @@ def _analyse(detector: Any, path: Path, name: str, progress: Callable[[str], Non
     _check_duration(clip.duration_s, limits)
     analysis = detector.judge(dataclasses.replace(clip, path=name), progress)
     progress("report")
-    page = render_page([analysis.verdict], [gather_pictures(analysis, detector.bundle)])
+    pictures = gather_pictures(analysis, detector.bundle)
+    page = render_page([analysis.verdict], [pictures], top=Markup(NAVIGATION), policy=page_policy())
     return analysis.verdict, page
+
+
+def page_policy() -> str:
+    """That of a report, and the server's own style sheet, which the navigation needs."""
+    from avdetect.report import content_security_policy
+
+    return content_security_policy().replace("style-src ", "style-src 'self' ")
 
 
 def too_much_memory(limits: Limits) -> str:

@@ -41,7 +41,9 @@ class Worker:
             "threads": threads,
             "limits": dataclasses.asdict(settings.limits),
         }
-        self._scratch = settings.data / "incoming"  # spooled arrays: unlinked files, on the disk that is watched
+        self._scratch = (
+            settings.data / "incoming"
+        )  # spooled arrays: unlinked files, on the disk that is watched
         self._process = subprocess.Popen(
             [sys.executable, "-m", "avdetect.web.worker", json.dumps(given)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
