@@ -79,6 +79,13 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem} for status in (*statuses, 400, 401, 421)}
 
 
+def problems_beside(content: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """As `problems`, of a route whose own answer is no JSON: FastAPI would give errors the type of that answer."""
+    problem = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    told = {status: {"description": "Problem", "content": problem} for status in (*statuses, 400, 401, 421)}
+    return told | {200: {"description": "As asked", "content": {content: {}}}}
+
+
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {
     "schema": {
@@ -158,7 +165,7 @@ def get_verdict(services: Here, job: ThisJob) -> Response:
     return Response(services.store.verdict(job.id), media_type="application/json")
 
 
-@router.get("/jobs/{job_id}/report", response_class=HTMLResponse, responses=problems(404, 409, 422))
+@router.get("/jobs/{job_id}/report", response_class=HTMLResponse, responses=problems_beside("text/html", 404, 409, 422))
 def get_report(services: Here, job: ThisJob) -> HTMLResponse:
     """The report, one page without outside requests, to keep."""
     _check_done(job)
@@ -182,7 +189,7 @@ def _check_done(job: Job) -> None:
 
 @router.get(
     "/jobs/{job_id}/events", response_class=StreamingResponse,
-    responses=problems(404, 422) | {200: {"content": {"text/event-stream": {}}}},
+    responses=problems_beside("text/event-stream", 404, 422),
 )  # fmt: skip
 async def get_events(request: Request, services: Here, job: ThisJob) -> StreamingResponse:
     """Server-sent events: `job` with the job as JSON at each change, until it has ended; `gone` if it is deleted."""

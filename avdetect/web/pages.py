@@ -49,7 +49,7 @@ def _page(
 
 
 def error_page(status: int, sentence: str, headers: dict[str, str]) -> HTMLResponse:
-    return _page("error.html.j2", status, headers, sentence=sentence[0].upper() + sentence[1:], status=status)
+    return _page("error.html.j2", status, headers, sentence=sentence[0].upper() + sentence[1:])
 
 
 def _hours(seconds: float) -> str:

@@ -51,7 +51,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < SHORTEST_TOKEN:
             raise ConfigError(
-                f"the token has {len(self.token)} characters, which can be guessed: give one of at least {SHORTEST_TOKEN}"
+                f"the token has {len(self.token)} characters, which can be guessed: give {SHORTEST_TOKEN} or more"
             )
         if not is_loopback(self.host) and self.token is None and not self.without_token:
             raise ConfigError(

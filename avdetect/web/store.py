@@ -4,6 +4,7 @@ data/jobs.sqlite3            one row per accepted job; the verdict stands in it
 data/jobs/ID/upload          what was uploaded, whole before the row is written
 data/jobs/ID/report.html     the page, whole before the row says `done`
 data/incoming/               uploads under way; emptied at start
+data/scratch/                what analyses keep on disk for a moment; emptied at start
 
 A verdict and the state `done` are written in one transaction. A job that was running when the server was killed is
 `queued` again at the next start, without a trace of the broken attempt.
@@ -69,7 +70,7 @@ class JobStore:
     def __init__(self, folder: Path):
         """Open or make the folder. Raises ConfigError where another server uses it."""
         self.folder = folder
-        for part in (folder, folder / "jobs", folder / "incoming"):
+        for part in (folder, folder / "jobs", folder / "incoming", folder / "scratch"):
             part.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock_file = FileLock(folder / "server.lock")
         try:
@@ -114,8 +115,9 @@ class JobStore:
         for folder in (self.folder / "jobs").iterdir():
             if folder.name not in known:
                 shutil.rmtree(folder)
-        for leftover in (self.folder / "incoming").iterdir():
-            leftover.unlink()
+        for part in ("incoming", "scratch"):
+            shutil.rmtree(self.folder / part)
+            (self.folder / part).mkdir(mode=0o700)
 
     def file(self, job_id: str, name: str) -> Path:
         """`upload` or `report.html` of a job. `job_id` must be that of a `Job`, never a user's text."""

@@ -79,7 +79,9 @@ class _File:
     def _check_kind(self) -> None:
         self.known = True
         if not is_media(self.head):
-            raise Refused(415, f"{self.upload.name} is {describe(self.head)}: give a {ACCEPTED} file")
+            raise Refused(
+                415, f"the file {self.upload.name} is {describe(self.head)}: give a {ACCEPTED} file"
+            )
 
     def flush(self) -> None:
         if shutil.disk_usage(self.upload.path.parent).free < self.limits.free_disk_bytes + len(self.pending):
@@ -89,7 +91,7 @@ class _File:
 
     def finish(self) -> None:
         if self.size == 0:
-            raise Refused(400, f"{self.upload.name} is empty (0 bytes): choose another file")
+            raise Refused(400, f"the file {self.upload.name} is empty (0 bytes): choose another file")
         if not self.known:
             self._check_kind()
         self.flush()

@@ -157,8 +157,8 @@ def check_limits(path: Path, limits: Limits) -> None:
 def _check_pixels(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.pixels:
         raise MediaError(
-            f"the picture is {width} × {height} pixels large; this server takes up to {limits.pixels / 1e6:.3g} million "
-            "pixels: give a smaller copy"
+            f"the picture is {width} × {height} pixels large; this server takes up to {limits.pixels / 1e6:.3g} "
+            "million pixels: give a smaller copy"
         )
 
 

@@ -41,13 +41,11 @@ class Worker:
             "threads": threads,
             "limits": dataclasses.asdict(settings.limits),
         }
-        self._scratch = (
-            settings.data / "incoming"
-        )  # spooled arrays: unlinked files, on the disk that is watched
+        scratch = settings.data / "scratch"  # on the disk whose room is watched
         self._process = subprocess.Popen(
             [sys.executable, "-m", "avdetect.web.worker", json.dumps(given)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-            env={**os.environ, "TMPDIR": str(self._scratch)},
+            env={**os.environ, "TMPDIR": str(scratch)},
         )  # fmt: skip
         self._messages: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -118,6 +116,7 @@ class Workers:
         self._stopping = threading.Event()
         self._wake = threading.Condition()
         self._running: dict[str, Worker] = {}
+        self._alive: set[Worker] = set()
         targets = [self._serve] * settings.workers + [self._sweep]
         self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
 
@@ -130,9 +129,10 @@ class Workers:
         self._stopping.set()
         self.notify()
         with self._wake:
-            running = dict(self._running)
-        for job_id, worker in running.items():
+            running, alive = list(self._running), list(self._alive)
+        for job_id in running:
             self._store.give_back(job_id)
+        for worker in alive:
             worker.kill()
         for thread in self._threads:
             thread.join(timeout=10)
@@ -160,10 +160,11 @@ class Workers:
         while not self._stopping.is_set():
             try:
                 if worker is None or not worker.alive:
-                    worker = Worker(self._settings)
+                    worker = self._replace(worker)
                 worker.wait_ready()
             except (WorkerDied, OSError) as error:
-                log.error("no analysing process: %s", error)
+                if not self._stopping.is_set():
+                    log.error("no analysing process: %s", error)
                 worker = None
                 self._stopping.wait(_PAUSE_S)
                 continue
@@ -175,6 +176,13 @@ class Workers:
             self._run(job, worker)
         if worker is not None:
             worker.kill()
+
+    def _replace(self, dead: Worker | None) -> Worker:
+        worker = Worker(self._settings)
+        with self._wake:
+            self._alive.discard(dead)
+            self._alive.add(worker)
+        return worker
 
     def _run(self, job: Job, worker: Worker) -> None:
         """One job to its verdict or its reason, whatever happens."""
