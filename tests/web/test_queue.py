@@ -19,7 +19,7 @@ def test_twenty_at_once_and_a_kill_lose_and_double_nothing(
 ):
     server = start_server(tmp_path, "--no-samples")
     clients = [server.client() for _ in range(4)]
-    files = [demo_fake if n % 5 == 2 else voice for n in range(20)]
+    files = [demo_fake if n % 10 == 2 else voice for n in range(20)]
     names = [f"{n}{path.suffix}" for n, path in enumerate(files)]
     with ThreadPoolExecutor(20) as pool:
         jobs = list(pool.map(lambda n: upload(clients[n % 4], files[n].read_bytes(), names[n]), range(20)))
@@ -58,6 +58,7 @@ def test_twenty_at_once_and_a_kill_lose_and_double_nothing(
     assert not list((tmp_path / "web" / "incoming").iterdir())
 
 
+@pytest.mark.slow
 def test_an_analysis_that_takes_too_long_or_too_much_ends_with_a_reason(
     tmp_path, start_server, voice, upload, wait_for
 ):
