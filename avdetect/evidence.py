@@ -169,8 +169,8 @@ def collect_evidence(
     """Run the encoders over a clip.
 
     encoders: by modality (`MODALITIES`), in `eval` mode, all on one device; a modality without an
-    encoder is answered by a reason. progress: called with "faces", "voice", "lipsync" as each begins. Never raises for a
-    clip that lacks a face or a sound.
+    encoder is answered by a reason. progress: called with "faces", "voice", "lipsync" as each begins.
+    Never raises for a clip that lacks a face or a sound.
     """
     reasons: dict[str, str] = {}
     progress("faces")

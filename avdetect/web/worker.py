@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import queue
-import resource
 import sys
 import threading
 from collections.abc import Callable
@@ -80,6 +79,10 @@ def _load(bundle: Path, threads: int | None):
 def _confine(memory_bytes: int) -> None:
     """Memory beyond what the networks take now, the size of files written, no core dumps, behind the server."""
     Image.MAX_IMAGE_PIXELS = None  # `check_limits` counts pixels, before anything is decoded
+    if sys.platform != "linux":  # others have no such limits, or do not keep them
+        return
+    import resource
+
     with open("/proc/self/statm") as statm:
         now = int(statm.read().split()[0]) * resource.getpagesize()
     for kind, most in (
