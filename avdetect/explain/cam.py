@@ -1,8 +1,8 @@
 """Class activation maps: which places of a layer's maps raise the logit of *fake*. Needs torch alone.
 
-Grad-CAM (Selvaraju et al., ICCV 2017) weighs each channel by the mean of the logit's gradient; Grad-CAM++
-(Chattopadhay et al., WACV 2018) by a mean that counts small areas as much as large ones; LayerCAM (Jiang et al., IEEE
-TIP 2021) weighs each place by itself, so that it may look at a finer layer. All leave out what lowers the logit.
+Grad-CAM (Selvaraju et al., ICCV 2017) weighs each channel by the mean of the logit's gradient; LayerCAM (Jiang et al.,
+IEEE TIP 2021) weighs each place by itself, so that it may look at a finer layer. Both leave out what lowers the logit.
+Grad-CAM++ is not offered: its weights are never negative, and with random weights its maps stay much as they were.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from torch.nn import functional as F
 
 from avdetect.encoders import Encoder
 from avdetect.errors import ConfigError
-from avdetect.explain.views import FaceView, View, frozen
+from avdetect.explain.views import FaceView, SpectrogramView, View, frozen
 
-VARIANTS = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "layercam": "LayerCAM"}
+VARIANTS = {"gradcam": "Grad-CAM", "layercam": "LayerCAM"}
 _EPSILON = 1e-12
+LEAST_ACTIVE = -0.3  # ReLU, Swish and their like give no less: maps before them do not say where a channel is active
 
 
-def cam(view: View, x: Tensor, variant: str = "gradcam") -> Tensor:
+def cam(view: FaceView | SpectrogramView, x: Tensor, variant: str = "gradcam") -> Tensor:
     """x (N, …) -> maps (N, *places), 0 and above.
 
     Raises ConfigError for a network that keeps no map of places.
@@ -38,17 +39,9 @@ def cam(view: View, x: Tensor, variant: str = "gradcam") -> Tensor:
         finer = [layer for layer in layers if layer[0][0, 0].numel() > maps[0, 0].numel()]
         maps, slopes = finer[-1] if finer else layers[-1]
         weighed = F.relu(slopes) * maps
-    elif variant == "gradcam++":
-        places = tuple(range(2, maps.ndim))
-        square = slopes.square()
-        share = square / (2 * square + maps.sum(places, keepdim=True) * square * slopes + _EPSILON)
-        weights = (torch.where(slopes != 0, share, 0.0) * F.relu(slopes)).sum(places, keepdim=True)
-        weighed = weights * maps
     else:
         weighed = slopes.mean(tuple(range(2, maps.ndim)), keepdim=True) * maps
     heat = F.relu(weighed.sum(1))
-    if view.modality == "lipsync" and heat.ndim > 2:  # (N, T, h, w)
-        heat = heat.flatten(2).mean(2)
     return view.enlarge(heat, x).detach()
 
 
@@ -86,16 +79,13 @@ def _maps_and_slopes(view: View, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         maps, tilt = _as_maps(output.detach(), view, x), _as_maps(slope, view, x)
         if bool(tilt.any()):  # where only a class token is read on, no place has a gradient
             layers.append((maps, tilt))
-    return layers
+    return [layer for layer in layers if float(layer[0].min()) >= LEAST_ACTIVE] or layers
 
 
 def _as_maps(output: Tensor, view: View, x: Tensor) -> Tensor | None:
     """A module's output as (N, C, *coarse places), or None where it is none."""
     if len(output) != len(x):
         return None
-    if view.modality == "lipsync":
-        time = output.ndim in (3, 5) and 1 < output.shape[2] <= x.shape[1] and output.shape[1] > 1
-        return output if time and output.shape[1:] != x.shape[1:] else None
     if output.ndim == 4 and min(output.shape[-2:]) > 1:
         square = view.modality == "audio" or output.shape[-1] == output.shape[-2]
         return output if square else None

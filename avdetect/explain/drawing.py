@@ -81,7 +81,8 @@ def _sound(explanation: Explanation) -> Figure:
     quiet = {"vmin": loudest - 80, "vmax": loudest, "shading": "nearest"}
     shown = top.pcolormesh(explanation.times_s, bands, level, cmap="magma", **quiet)
     figure.colorbar(shown, ax=top, pad=0.02, label="level, dB")
-    top.set_title("the sound", fontsize=9)
+    low, high = explanation.logits.min(), explanation.logits.max()
+    top.set_title(f"the sound (logit of its windows {low:+.1f} to {high:+.1f}, fake above 0)", fontsize=9)
     colours = _colours(explanation)
     options = {"cmap": colours.cmap, "norm": colours.norm, "shading": "nearest"}
     bottom.pcolormesh(explanation.times_s, bands, explanation.values, **options)

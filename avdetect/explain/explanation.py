@@ -196,7 +196,8 @@ def _lips(analysis: Analysis, encoder: Encoder, method: Method, _: int) -> Expla
             maps.append(np.zeros(len(part), np.float32))
             continue
         mouths, waveform = encoder.preprocess(part, track.mouth_start + start, clip.audio)
-        view, x = MouthView(encoder, waveform.to(_device(encoder))), mouths.float().to(_device(encoder))
+        view = MouthView(encoder, mouths.to(_device(encoder)), waveform.to(_device(encoder)))
+        x = view.whole()
         maps.append(method.run(view, x)[0].float().cpu().numpy())
         logits.append(_logits(view, x))
     values, start_s = np.concatenate(maps), track.mouth_start / fps

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,8 @@ STEPS, MOST_STEPS = 32, 256  # of integrated gradients; doubled until they add u
 ADDS_UP = 0.005  # largest error of the sum, as a part of the difference that it should be
 
 
-SHAP_DRAWS, SHAP_NOISE = 64, 0.1  # of GradientSHAP; noise as a part of the input's deviation
+SHAP_DRAWS, SMOOTH_DRAWS = 64, 16
+NOISE = 0.1  # of both, as a part of the input's deviation
 PATCH, PATCH_STEP = 6, 12  # occlusion: the patch is this part of a side, its step that
 MOUTH_PATCH, MOUTH_STEP = 10, 3  # … over mouths, frames
 
@@ -25,9 +27,14 @@ MOUTH_PATCH, MOUTH_STEP = 10, 3  # … over mouths, frames
 @contextmanager
 def seeded() -> Iterator[None]:
     """Random draws that are the same every time, and leave those of others alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+    before = np.random.get_state()  # captum draws from numpy's as well
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            np.random.seed(0)
+            yield
+    finally:
+        np.random.set_state(before)
 
 
 def captum_attr() -> Any:
@@ -43,9 +50,17 @@ def captum_attr() -> Any:
 
 
 def saliency(view: View, x: Tensor) -> Tensor:
-    """Size of the gradient (Simonyan et al., 2014), x (N, …) -> (N, *places), 0 and above."""
-    with frozen(view):
-        return view.to_map(captum_attr().Saliency(view).attribute(_leaf(x), abs=True)).detach()
+    """Size of the gradient (Simonyan et al., 2014), mean over noisy copies (SmoothGrad, Smilkov et al., 2017).
+
+    x (N, …) -> (N, *places), 0 and above.
+    """
+    attr, rows = captum_attr(), []
+    with frozen(view), seeded():
+        method = attr.NoiseTunnel(attr.Saliency(view))
+        for one in x.split(1):
+            options = {"nt_samples": SMOOTH_DRAWS, "stdevs": NOISE * float(one.std()), "abs": True}
+            rows.append(method.attribute(_leaf(one), nt_type="smoothgrad", **options).detach())
+    return view.to_map(torch.cat(rows))
 
 
 def _leaf(x: Tensor) -> Tensor:
@@ -83,7 +98,7 @@ def gradient_shap(view: View, x: Tensor) -> Tensor:
     method, rows = captum_attr().GradientShap(view), []
     with frozen(view), seeded():
         for one in x.detach().split(1):
-            options = {"n_samples": SHAP_DRAWS, "stdevs": SHAP_NOISE * float(one.std())}
+            options = {"n_samples": SHAP_DRAWS, "stdevs": NOISE * float(one.std())}
             rows.append(method.attribute(one.clone(), view.baseline(one), **options).detach())
     return view.to_map(torch.cat(rows))
 
@@ -102,8 +117,8 @@ def occlusion(view: View, x: Tensor) -> Tensor:
     """By how much the logit falls when a patch is taken away (Zeiler and Fergus, 2014), x (N, …) -> (N, *places)."""
     shape = tuple(x.shape[1:])
     if view.modality == "lipsync":
-        width = min(MOUTH_PATCH, shape[0])
-        patch, step = (width, *shape[1:]), (min(MOUTH_STEP, width), *shape[1:])
+        patch = (min(MOUTH_PATCH, shape[0]),)
+        step = (min(MOUTH_STEP, *patch),)
     else:
         sides = shape[-2:]
         patch = (*shape[:-2], *(max(1, side // PATCH) for side in sides))

@@ -20,7 +20,7 @@ from avdetect.explain.views import View, frozen
 
 GAMMA = 0.25  # how much more counts what has the sign of the sum
 CONSERVED = 0.01  # largest part of the logit that may get lost
-INSTEAD = "use gradcam or integrated_gradients"
+INSTEAD = "use layercam or integrated_gradients"
 
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -37,7 +37,7 @@ def unsound_part(encoder: Encoder) -> str | None:
     for path, module in encoder.named_modules():
         if path.split(".")[0] in outside or any(module.children()):
             continue
-        known = isinstance(module, _WEIGHTED + _NORMS + _HOMOGENEOUS) or not any(module.parameters())
+        known = isinstance(module, _WEIGHTED + _NORMS + _HOMOGENEOUS) or next(module.parameters(), None) is None
         active = any(word in type(module).__name__.lower() for word in ("lu", "sigmoid", "swish", "tanh", "softmax"))
         if not known or (active and not isinstance(module, _HOMOGENEOUS)):
             return type(module).__name__

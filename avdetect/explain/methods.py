@@ -22,7 +22,8 @@ from avdetect.explain.views import View, has_front
 class Method:
     """run: (view, x) -> maps (N, *places); signed: whether places below 0 speak for genuine; costly: whether it takes
     hundreds of passes for one input; meaning: one sentence on what a map says, for a person; refusal: None where the
-    method is sound for an encoder, else the sentence that says what to use.
+    method is sound for an encoder, else the sentence that says what to use; evidence: whether a map
+    claims to tell how much each place adds to the logit.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Method:
     meaning: str
     refusal: Callable[[Encoder], str | None]
     costly: bool = False
+    evidence: bool = True
 
 
 def _needs_layers(encoder: Encoder) -> str | None:
@@ -39,21 +41,35 @@ def _needs_layers(encoder: Encoder) -> str | None:
             f"{encoder.name} hears the waveform itself, so that its layers cannot be followed back to a spectrogram: "
             "use occlusion, kernel_shap or lime"
         )
+    if encoder.kind == "lipsync":
+        return (
+            f"{encoder.name} compares lips and sound over the whole clip, so that a gradient at one moment says little "
+            "of that moment: use occlusion, kernel_shap or lime"
+        )
     return None
 
 
+def _saturates(encoder: Encoder) -> str | None:
+    """Saliency failed the pointing game on networks that found their artefact, the built-in face network among them."""
+    return _needs_layers(encoder) or (
+        f"where {encoder.name} is sure of an artefact its gradient vanishes, so that saliency points beside it: "
+        "use integrated_gradients or layercam"
+    )
+
+
 def _needs_rules(encoder: Encoder) -> str | None:
-    if encoder.kind == "lipsync" or (encoder.kind == "visual" and encoder.preprocess.frames > 1):
-        return f"no rule is known for how {encoder.name} compares its two inputs: use integrated_gradients or occlusion"
+    refused = _needs_layers(encoder)
+    if refused is not None:
+        return refused
+    if encoder.kind == "visual" and encoder.preprocess.frames > 1:
+        return f"no rule of relevance is known for how {encoder.name} compares frames: {INSTEAD}"
     part = unsound_part(encoder)
-    if part is not None:
-        return f"no rule of relevance holds for the {part} layers of {encoder.name}: {INSTEAD}"
-    return _needs_layers(encoder)
+    return part and f"no rule of relevance holds for the {part} layers of {encoder.name}: {INSTEAD}"
 
 
 def _needs_attention(encoder: Encoder) -> str | None:
     if not hasattr(encoder, "attention"):
-        return f"{encoder.name} has no attention map: {INSTEAD}"
+        return f"{encoder.name} has no attention map: use {default_method(encoder)}"
     return None
 
 
@@ -75,7 +91,7 @@ _ALL = [
     Method(
         "saliency", gradients.saliency, False,
         "bright places are those where a small change moves the network's evidence most, to fake or to genuine",
-        _needs_layers,
+        _saturates,
     ),
     Method(
         "integrated_gradients", gradients.integrated_gradients, True,
@@ -97,6 +113,7 @@ _ALL = [
     Method(
         "attention", _attention, False,
         "bright places are those that the network looks at; that is no evidence for fake", _needs_attention,
+        evidence=False,
     ),
 ]  # fmt: skip
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
@@ -108,8 +125,8 @@ def methods_for(encoder: Encoder) -> dict[str, str | None]:
 
 
 def default_method(encoder: Encoder) -> str:
-    """The method that is taken where none is named."""
-    return next(name for name, refused in methods_for(encoder).items() if refused is None)
+    """The method that is taken where none is named: quick, and the surest of those in the pointing game."""
+    return "layercam" if _needs_layers(encoder) is None else "occlusion"
 
 
 def unknown_method(name: str) -> str:

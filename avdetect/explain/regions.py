@@ -14,7 +14,7 @@ from avdetect.explain.views import View
 PER_BATCH = 16
 SUPERPIXELS = 36
 BANDS, TIMES = 8, 8  # of a sound
-PIECES, SHORTEST = 30, 3  # of mouths: at most so many, each of at least so many frames
+PIECES, SHORTEST = 30, 5  # of mouths: at most so many, each of at least so many frames
 # places of parts from the landmarks: (from the middle between the eyes, along the eyes' line and towards the mouth),
 # in distances of the eyes from each other and from the mouth
 PARTS = {

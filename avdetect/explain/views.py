@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avdetect.encoders import Encoder
+from avdetect.encoders.lipsync import sync
 
 WAVE_BANDS, WAVE_FFT, WAVE_HOP = 40, 512, 128  # of the spectrogram over networks that hear the waveform itself
+QUIET = 0.2  # share of a window in which a band is quiet
 WAVE_GAIN = 4.0  # a band may be so much louder than it is, where a louder one is looked for
 
 
@@ -44,16 +46,16 @@ class View(nn.Module):
         """(N or 1, *places) -> of the shape of x (its first axis as it is), the same value for all that is no place."""
         raise NotImplementedError
 
-    def enlarge(self, maps: Tensor, x: Tensor) -> Tensor:
-        """Maps (N, *coarser places) of a layer -> (N, *places) by (bi)linear interpolation."""
-        raise NotImplementedError
-
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Least and largest value that an input like x may have, to be broadcast."""
         return x.amin(), x.amax()
 
     def fixed(self, x: Tensor) -> tuple[View, Tensor]:
         """A view of a changed input, and the tensor that is that input in it."""
+        return self, x
+
+    def content(self, x: Tensor) -> tuple[View, Tensor]:
+        """The input itself, where x only weighs it: a view of it, and its tensor."""
         return self, x
 
     def places(self, x: Tensor) -> tuple[int, ...]:
@@ -71,6 +73,7 @@ class _PlaneView(View):
         return places.reshape(len(places), *[1] * (x.ndim - 3), *places.shape[1:]).expand(-1, *x.shape[1:])
 
     def enlarge(self, maps: Tensor, x: Tensor) -> Tensor:
+        """Maps (N, coarser A, coarser B) of a layer -> (N, A, B)."""
         size = x.shape[-2:]
         return F.interpolate(maps.unsqueeze(1), size=size, mode="bilinear", align_corners=False)[:, 0]
 
@@ -113,7 +116,8 @@ class WaveView(_PlaneView):
     """How much of each mel band is heard when, x (N, 1, bands, frames) in [0, 1], of ONE window (1, T).
 
     For audio encoders that take the waveform itself: it goes through a short-time Fourier transform, is multiplied
-    there, and back. Without: 0.
+    there, and back. Without: what is louder than its band is in the quietest fifth of the window is brought down to
+    that; silence instead would be a hole that no recording has.
     """
 
     modality = "audio"
@@ -139,7 +143,11 @@ class WaveView(_PlaneView):
         return self.encoder(torch.istft(heard, WAVE_FFT, WAVE_HOP, window=self.hann, length=self.length))
 
     def baseline(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+        power = self.spectrum.abs().square()[0]
+        sums = power.new_zeros(WAVE_BANDS, power.shape[1]).index_add_(0, self.band_of_bin, power)
+        level = sums.sqrt()
+        quiet = torch.quantile(level, QUIET, dim=1, keepdim=True)
+        return (quiet / level.clamp_min(1e-9)).clamp_max(1.0).expand_as(x).contiguous()
 
     def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(x), torch.full_like(x, WAVE_GAIN)
@@ -152,10 +160,48 @@ class WaveView(_PlaneView):
 
 
 class MouthView(View):
-    """x: mouths (N, T, m, m[, 3]) as floats, beside ONE waveform (1, T * 640); places are the T frames.
+    """How much each moment counts, x (N, T) in [0, 1], of ONE pair of mouths (1, T, …) and waveform (1, T * 640).
 
-    Without: the mean picture of the clip, a mouth that does not move.
+    A moment is the window of five frames around a mouth frame; all pairs of lips and sound that it is part of are
+    weighted by x. Without: 0, as the encoders treat silence. A mouth that is held still instead would be no evidence
+    taken away: beside a voice it is out of step.
     """
+
+    modality = "lipsync"
+
+    def __init__(self, encoder: Encoder, mouths: Tensor, waveform: Tensor) -> None:
+        super().__init__(encoder)
+        self.mouths, self.waveform = mouths, waveform
+
+    def whole(self) -> Tensor:
+        """x of the clip as it is: (1, T) of ones."""
+        return torch.ones(1, self.mouths.shape[1], device=self.mouths.device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        encoder = self.encoder
+        with torch.no_grad():
+            distances = encoder.pair_distances(*encoder.streams(self.mouths, self.waveform))
+        edge = (x.shape[1] - distances.shape[1]) // 2
+        lips = x[:, edge : edge + distances.shape[1]]
+        weights = sync.pair_weights(encoder.speech(self.waveform) * lips, encoder.reach) * lips.unsqueeze(2)
+        curve, usable = sync.mean_curve(distances.expand_as(weights), weights)
+        return encoder.classify(encoder.curve_features(curve, usable, weights.sum(dim=1)))
+
+    def baseline(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    def to_map(self, attribution: Tensor) -> Tensor:
+        return attribution
+
+    def spread(self, places: Tensor, x: Tensor) -> Tensor:
+        return places
+
+    def content(self, x: Tensor) -> tuple[View, Tensor]:
+        return _MouthContent(self.encoder, self.waveform), self.mouths
+
+
+class _MouthContent(View):
+    """x: mouths (N, T, …) beside ONE waveform, to plant artefacts in."""
 
     modality = "lipsync"
 
@@ -175,10 +221,9 @@ class MouthView(View):
     def spread(self, places: Tensor, x: Tensor) -> Tensor:
         return places.reshape(*places.shape, *[1] * (x.ndim - 2)).expand(-1, *x.shape[1:])
 
-    def enlarge(self, maps: Tensor, x: Tensor) -> Tensor:
-        missing = x.shape[1] - maps.shape[1]  # windows of five frames: the first is centred in the third frame
-        before = missing // 2
-        return F.pad(maps.unsqueeze(1), (before, missing - before), "replicate")[:, 0]
+    def fixed(self, x: Tensor) -> tuple[View, Tensor]:
+        view = MouthView(self.encoder, x, self.waveform)
+        return view, view.whole()
 
 
 def has_front(encoder: Encoder) -> bool:

@@ -21,6 +21,7 @@ PARAMETERS = {
     "efficientnet_autoatt_b4": 17_550_466,  # published
     "efficientnet_autoatt_b4_st": 17_554_050,
     "efficientnet_autoatt_b0": 4_008_870,
+    "efficientnet_autoatt_lite0": 3_372_330,
     "efficientnet_autoatt_tiny": 601_318,
     "resnet_autoatt_small": 3_583_082,
     # -- Xception
@@ -82,6 +83,7 @@ SLOW = {
     "xception_st",
     "efficientnet_autoatt_b4",
     "efficientnet_autoatt_b0",
+    "efficientnet_autoatt_lite0",
     "ucf",
     "aasist",
     "syncnet",

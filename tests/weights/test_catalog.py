@@ -24,7 +24,7 @@ FILES = {
 
 def test_every_publisher_is_there():
     families = {name.partition(".")[2].partition("_")[0] for name in ENTRIES}
-    assert families == {"ispl", "df", "f2f", "la2019", "v2", "deepfakebench"}
+    assert families == {"ispl", "df", "f2f", "la2019", "v2", "deepfakebench", "imagenet"}
     assert sum(".ispl_" in name for name in ENTRIES) == 10
     assert len({entry.url for entry in ENTRIES.values()}) == len(ENTRIES)
 

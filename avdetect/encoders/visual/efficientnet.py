@@ -108,6 +108,9 @@ class Variant:
 
 B4 = Variant("tf_efficientnet_b4", 380, None, dropout=0.4, drop_path=0.2)
 B0 = Variant("tf_efficientnet_b0", 224, None, dropout=0.2, drop_path=0.2)
+# without squeeze-and-excitation, ReLU6 for SiLU: Liu, "Higher accuracy on vision models with EfficientNet-Lite",
+# TensorFlow blog, 2020
+LITE0 = Variant("tf_efficientnet_lite0", 224, 160, dropout=0.2, drop_path=0.1)
 TINY = Variant(None, 112, 112, dropout=0.2, drop_path=0.05)
 
 

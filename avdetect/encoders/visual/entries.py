@@ -37,6 +37,12 @@ ENTRIES: dict[str, Entry] = {
         _ISPL,
         "EfficientNet-B0 in place of B4: a quarter of the parameters",
     ),
+    "efficientnet_autoatt_lite0": Entry(
+        "visual",
+        "visual.autoatt:EfficientNetAutoAttLite0",
+        _ISPL,
+        "EfficientNet-Lite0 in place of B4, at 160 pixels: starts from ImageNet, trains and answers on a CPU",
+    ),
     "efficientnet_autoatt_tiny": Entry("visual", "visual.autoatt:EfficientNetAutoAttTiny", _ISPL, _TINY),
     # -- residual
     "resnet_autoatt_small": Entry(

@@ -14,6 +14,8 @@ from avdetect.transforms import VisualPreprocess
 PREPROCESS = {
     "ispl": VisualPreprocess(224),  # ImageNet mean and deviation, for Xception too
     "deepfakebench": VisualPreprocess(256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    # EfficientNet-Lite's ImageNet weights: (pixel - 127) / 128
+    "lite": VisualPreprocess(224, mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
 }
 
 
