@@ -165,7 +165,11 @@ def get_verdict(services: Here, job: ThisJob) -> Response:
     return Response(services.store.verdict(job.id), media_type="application/json")
 
 
-@router.get("/jobs/{job_id}/report", response_class=HTMLResponse, responses=problems_beside("text/html", 404, 409, 422))
+@router.get(
+    "/jobs/{job_id}/report",
+    response_class=HTMLResponse,
+    responses=problems_beside("text/html", 404, 409, 422),
+)
 def get_report(services: Here, job: ThisJob) -> HTMLResponse:
     """The report, one page without outside requests, to keep."""
     _check_done(job)

@@ -17,7 +17,7 @@ from avdetect.inference.card import read_card
 from avdetect.web.guards import Guard
 from avdetect.web.samples import Samples
 from avdetect.web.settings import Settings
-from avdetect.web.store import Job, JobStore, TooManyJobs
+from avdetect.web.store import Job, JobStore, Sender, TooManyJobs
 from avdetect.web.uploads import Receiver, Refused, Upload
 from avdetect.web.workers import Workers
 
@@ -40,14 +40,14 @@ class Services:
     def check_room(self, request: Request) -> None:
         """Raises Refused (429) where another job would be too many."""
         try:
-            self.store.check_room(*client_of(request), self.settings.limits)
+            self.store.check_room(sender_of(request), self.settings.limits)
         except TooManyJobs as error:
             raise Refused(429, str(error)) from error
 
     def accept(self, request: Request, upload: Upload) -> Job:
         """Queue a whole upload. Raises Refused (429), and deletes it then."""
         try:
-            job = self.store.add(upload.path, *client_of(request), upload.name, self.settings.limits)
+            job = self.store.add(upload.path, sender_of(request), upload.name, self.settings.limits)
         except TooManyJobs as error:
             raise Refused(429, str(error)) from error
         finally:
@@ -65,9 +65,9 @@ class Services:
         self.workers.cancel(job.id)
 
 
-def client_of(request: Request) -> tuple[str, str]:
-    """The browser's cookie and its address; a sender without a cookie gets one with the answer."""
-    return request.state.client, request.client.host if request.client else ""
+def sender_of(request: Request) -> Sender:
+    """A sender without a cookie gets one with the answer."""
+    return Sender(request.state.client, request.client.host if request.client else "", request.state.known)
 
 
 def owns(request: Request, job: Job) -> bool:

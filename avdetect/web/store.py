@@ -38,6 +38,15 @@ _TABLE = """CREATE TABLE IF NOT EXISTS jobs (
 _SHOWN = "id, client, name, size_bytes, state, stage, reason, label, attempts, created, started, finished"
 
 
+@dataclass(frozen=True)
+class Sender:
+    """Who gives a file: its jobs are counted by its cookie, or by its address while it has shown none."""
+
+    client: str
+    address: str
+    known: bool = True
+
+
 class TooManyJobs(AvdetectError):
     """The queue, or one client's share of it, is full."""
 
@@ -127,23 +136,23 @@ class JobStore:
         """A new name for an upload under way."""
         return self.folder / "incoming" / secrets.token_hex(16)
 
-    def check_room(self, client: str, address: str, limits: Limits) -> None:
+    def check_room(self, sender: Sender, limits: Limits) -> None:
         """Raises TooManyJobs where `add` would; for a look before an upload is read."""
         with self._lock:
-            self._check_room(self._db, client, address, limits)
+            self._check_room(self._db, sender, limits)
 
-    def _check_room(self, db: sqlite3.Connection, client: str, address: str, limits: Limits) -> None:
+    def _check_room(self, db: sqlite3.Connection, sender: Sender, limits: Limits) -> None:
         pending = "SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'running')"
         if db.execute(pending).fetchone()[0] >= limits.queue:
             raise TooManyJobs(f"{limits.queue} files are waiting already: try again in a while")
-        # a client without a cookie is counted by its address
-        mine = db.execute(f"{pending} AND client = ?", (client or address,)).fetchone()[0]
+        whose = ("client", sender.client) if sender.known else ("address", sender.address)
+        mine = db.execute(f"{pending} AND {whose[0]} = ?", whose[1:]).fetchone()[0]
         if mine >= limits.jobs_per_client:
             raise TooManyJobs(
                 f"{mine} of your files are waiting already, which is the limit: wait until one is done, or delete one"
             )
 
-    def add(self, upload: Path, client: str, address: str, name: str, limits: Limits) -> Job:
+    def add(self, upload: Path, sender: Sender, name: str, limits: Limits) -> Job:
         """Accept a whole upload, which moves into the job's folder. Raises TooManyJobs."""
         job_id = secrets.token_hex(16)
         size = upload.stat().st_size
@@ -152,11 +161,11 @@ class JobStore:
         try:
             upload.rename(place)
             with self._transaction() as db:
-                self._check_room(db, client, address, limits)
+                self._check_room(db, sender, limits)
                 db.execute(
                     "INSERT INTO jobs (id, client, address, name, size_bytes, state, created)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (job_id, client or address, address, name, size, QUEUED, time.time()),
+                    (job_id, sender.client, sender.address, name, size, QUEUED, time.time()),
                 )
         except BaseException:
             shutil.rmtree(place.parent)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from avdetect.errors import ConfigError
 from avdetect.web.settings import Limits
-from avdetect.web.store import JobStore, TooManyJobs
+from avdetect.web.store import JobStore, Sender, TooManyJobs
 
 
 def test_twenty_at_once_and_a_kill_lose_and_double_nothing(
@@ -95,10 +95,10 @@ def store(tmp_path):
     opened.close()
 
 
-def put(store, client="c", limits=None):
+def put(store, client="c", limits=None, known=True):
     upload = store.incoming()
     upload.write_bytes(b"x")
-    return store.add(upload, client, "1.2.3.4", "x.wav", limits or Limits())
+    return store.add(upload, Sender(client, "1.2.3.4", known), "x.wav", limits or Limits())
 
 
 def reopened(store):
@@ -118,6 +118,8 @@ def test_the_queue_and_each_client_have_their_limits(store):
     put(store, limits=limits), put(store, limits=limits)
     with pytest.raises(TooManyJobs, match="2 of your files"):
         put(store, limits=limits)
+    with pytest.raises(TooManyJobs, match="2 of your files"):
+        put(store, "throws its cookies away", limits, known=False)
     put(store, "other", limits)
     with pytest.raises(TooManyJobs, match="3 files are waiting"):
         put(store, "third", limits)
