@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from avdetect.encoders import Encoder
-from avdetect.media import Clip, FaceTrack
+from avdetect.media import Clip, FaceTrack, Progress, no_progress
 from avdetect.media.traits import face_traits, sound_traits
 
 MODALITIES = ("visual", "audio", "lipsync")
@@ -163,15 +163,21 @@ def feature_dims(encoders: dict[str, Encoder]) -> dict[str, tuple[int, int]]:
 
 
 @torch.inference_mode()
-def collect_evidence(clip: Clip, encoders: dict[str, Encoder]) -> Evidence:
+def collect_evidence(
+    clip: Clip, encoders: dict[str, Encoder], progress: Progress = no_progress
+) -> Evidence:
     """Run the encoders over a clip.
 
     encoders: by modality (`MODALITIES`), in `eval` mode, all on one device; a modality without an
-    encoder is answered by a reason. Never raises for a clip that lacks a face or a sound.
+    encoder is answered by a reason. progress: called with "faces", "voice", "lipsync" as each begins.
+    Never raises for a clip that lacks a face or a sound.
     """
     reasons: dict[str, str] = {}
+    progress("faces")
     tracks = _judge_faces(clip, encoders.get("visual"), reasons)
+    progress("voice")
     voice = _judge_voice(clip, encoders.get("audio"), reasons)
+    progress("lipsync")
     sync = _judge_sync(clip, encoders.get("lipsync"), reasons)
     heard = voice is not None or sync is not None
     sound = sound_traits(clip.audio, clip.settings.sample_rate) if heard else None

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "avdetect"
 ROOMS = [
     "errors", "media", "transforms", "weights", "encoders", "evidence", "fusion", "data", "evaluation", "training",
-    "inference", "explain", "report", "scan", "recipes", "cli",
+    "inference", "explain", "report", "scan", "web", "recipes", "cli",
 ]  # fmt: skip
 
 

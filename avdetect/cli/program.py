@@ -19,6 +19,7 @@ from avdetect.cli.bundles import app as bundle_app
 from avdetect.cli.data import app as data_app
 from avdetect.cli.embeddings import embeddings
 from avdetect.cli.explain import explain
+from avdetect.cli.serve import serve
 from avdetect.cli.weights import app as weights_app
 from avdetect.cli.words import BUNDLE_HELP, listed
 from avdetect.errors import AvdetectError, ConfigError
@@ -33,6 +34,7 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 app.command()(embeddings)
+app.command()(serve)
 app.command()(explain)
 
 MEDIA_SUFFIXES = frozenset(

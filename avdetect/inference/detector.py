@@ -13,7 +13,7 @@ from avdetect.inference.novelty import Screened
 from avdetect.inference.scoring import calibrated_scores, fused_logits, screened, verdict_label
 from avdetect.inference.verdict import Verdict, label_of
 from avdetect.inference.verdict_parts import faces_of, media_of, modalities_of, segments_of, weights_of
-from avdetect.media import Clip, FaceDetector, read_clip
+from avdetect.media import Clip, FaceDetector, Progress, no_progress, read_clip
 
 
 @dataclass
@@ -49,16 +49,20 @@ class Detector:
         """Judge one video, image or recording. Raises MediaError if the file cannot be read."""
         return self.analyse(path).verdict
 
-    def analyse(self, path: str | Path) -> Analysis:
-        """As `predict`, with the clip and the evidence for those who want to see why."""
-        return self.judge(read_clip(path, self.bundle.clip, self.faces))
+    def analyse(self, path: str | Path, progress: Progress = no_progress) -> Analysis:
+        """As `predict`, with the clip and the evidence for those who want to see why.
 
-    def judge(self, clip: Clip) -> Analysis:
+        progress: called with "decode", "faces", "voice", "lipsync" and "fusion" as each begins.
+        """
+        return self.judge(read_clip(path, self.bundle.clip, self.faces, progress), progress)
+
+    def judge(self, clip: Clip, progress: Progress = no_progress) -> Analysis:
         """As `analyse`, for a clip that was read with `bundle.clip`."""
         timing = dict(clip.timing_s)
         started = time.perf_counter()
-        evidence = collect_evidence(clip, self.bundle.encoders)
+        evidence = collect_evidence(clip, self.bundle.encoders, progress)
         timing["encoders"] = time.perf_counter() - started
+        progress("fusion")
         found = screened(self.bundle, evidence)
         return Analysis(clip, found.evidence, self._verdict(clip, found, timing))
 

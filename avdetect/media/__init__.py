@@ -1,7 +1,7 @@
 """Reading media: a file becomes a `Clip`. Face detection (torch) is imported only when it is needed."""
 
 from avdetect.media.audio import read_audio
-from avdetect.media.clip import Clip, read_clip
+from avdetect.media.clip import Clip, Progress, no_progress, read_clip
 from avdetect.media.clipfile import ClipFile, load_clip, save_clip
 from avdetect.media.files import MediaInfo
 from avdetect.media.settings import ClipSettings
@@ -16,8 +16,10 @@ __all__ = [
     "FaceDetector",
     "FaceTrack",
     "MediaInfo",
+    "Progress",
     "frames_at",
     "load_clip",
+    "no_progress",
     "probe",
     "read_audio",
     "read_clip",

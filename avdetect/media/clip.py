@@ -4,6 +4,7 @@ clock."""
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,8 @@ STILL_NO_AUDIO = "a picture has no sound"
 FRAMES_NO_AUDIO = "a video kept as pictures has no sound"
 AUDIO_NO_VISUAL = "no video track"
 
+Progress = Callable[[str], None]  # called with the name of each stage as it begins
+
 
 @dataclass
 class Clip:
@@ -42,10 +45,19 @@ class Clip:
     timing_s: dict[str, float] = field(default_factory=dict)  # "decode", "faces", "audio"
 
 
+def no_progress(stage: str) -> None:
+    """Nobody watches."""
+
+
 def read_clip(
-    path: str | Path, settings: ClipSettings | None = None, detector: FaceDetector | None = None
+    path: str | Path,
+    settings: ClipSettings | None = None,
+    detector: FaceDetector | None = None,
+    progress: Progress = no_progress,
 ) -> Clip:
     """Read a video, image or audio file in one pass. `detector` is MTCNN unless given.
+
+    progress: called with "decode", and with "faces" once there is a picture to search.
 
     A folder of numbered pictures is read as a video without sound (`avdetect.media.frames`).
     A clip without face or sound says why in `reasons`; what could not be decoded stands in `warnings`.
@@ -53,13 +65,16 @@ def read_clip(
     """
     settings = settings or ClipSettings()
     begin = time.perf_counter()
+    progress("decode")
     if is_sequence(path):
+        progress("faces")
         return _sequence_clip(path, settings, detector, begin)
     image = read_image(path)
     if image is not None:
+        progress("faces")
         return _image_clip(path, image, settings, detector or _default_detector(), begin)
     with MediaReader(path) as reader:
-        return _stream_clip(path, reader, settings, detector)
+        return _stream_clip(path, reader, settings, detector, progress)
 
 
 def _default_detector() -> FaceDetector:
@@ -107,12 +122,17 @@ def _sequence_clip(
 
 
 def _stream_clip(
-    path: str | Path, reader: MediaReader, settings: ClipSettings, detector: FaceDetector | None
+    path: str | Path,
+    reader: MediaReader,
+    settings: ClipSettings,
+    detector: FaceDetector | None,
+    progress: Progress,
 ) -> Clip:
     sound = AudioCollector(settings.sample_rate)
     faces = None
     if reader.video is not None:
         count = count_frames(path) if settings.sampling == "uniform" else None
+        progress("faces")
         faces = FaceCollector(settings, detector or _default_detector(), reader.frame_step_s, count)
     spent = {"faces": 0.0, "audio": 0.0}
     begin = time.perf_counter()  # imports are done
