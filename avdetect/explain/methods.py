@@ -57,6 +57,13 @@ def _saturates(encoder: Encoder) -> str | None:
     )
 
 
+def _outlives(encoder: Encoder) -> str | None:
+    return _needs_layers(encoder) or (
+        "guided back-propagation redraws the edges of its input even where the weights are random (Adebayo et al., "
+        "NeurIPS 2018), and activations other than ReLU have no rule for it: use integrated_gradients or layercam"
+    )
+
+
 def _needs_rules(encoder: Encoder) -> str | None:
     refused = _needs_layers(encoder)
     if refused is not None:
@@ -92,6 +99,10 @@ _ALL = [
         "saliency", gradients.saliency, False,
         "bright places are those where a small change moves the network's evidence most, to fake or to genuine",
         _saturates,
+    ),
+    Method(
+        "guided_backprop", gradients.guided_backprop, False,
+        "bright places are those whose edges reach the network's evidence through active units alone", _outlives,
     ),
     Method(
         "integrated_gradients", gradients.integrated_gradients, True,

@@ -19,11 +19,16 @@ from avdetect.explain.methods import choose_method
 from avdetect.explain.regions import PARTS, _nearest_part, regions_of
 from avdetect.explain.views import FaceView, MouthView, SpectrogramView, WaveView
 
-NETWORKS = ["face", "mel", "lip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("spectrum", "wave"))]
+NETWORKS = [
+    "face",
+    "mel",
+    "lip",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("spectrum", "wave")),
+]
 REFUSED = {
-    "face": {"saliency"},
-    "mel": {"saliency", "attention"},
-    "spectrum": {"saliency", "attention"},
+    "face": {"saliency", "guided_backprop"},
+    "mel": {"saliency", "guided_backprop", "attention"},
+    "spectrum": {"saliency", "guided_backprop", "attention"},
     "wave": set(METHODS) - {"occlusion", "kernel_shap", "lime"},
     "lip": set(METHODS) - {"occlusion", "kernel_shap", "lime"},
 }
@@ -48,7 +53,9 @@ def test_maps_of_an_untrained_network_do_not_pass(planted, untrained):
     """The checks can fail: without training hardly a map finds the artefact."""
     encoder = untrained("face")
     made = [replace(given, rise=9.0) for given in planted(encoder)]
-    rows = list(check_planted(encoder, made, "layercam")) + list(check_planted(encoder, made, "integrated_gradients"))
+    rows = list(check_planted(encoder, made, "layercam")) + list(
+        check_planted(encoder, made, "integrated_gradients")
+    )
     assert not all(row.passed for row in rows), table(rows)
 
 
@@ -59,7 +66,7 @@ def test_lrp_is_refused_on_swish_and_says_what_to_use():
         "no rule of relevance holds for the SiLU layers of efficientnet_autoatt_tiny: "
         "use layercam or integrated_gradients"
     )
-    assert [name for name, refused in said.items() if refused] == ["saliency", "lrp"]
+    assert [name for name, refused in said.items() if refused] == ["saliency", "guided_backprop", "lrp"]
     with pytest.raises(ConfigError, match="lrp does not hold here: no rule .* use layercam"):
         choose_method(encoder, "lrp")
     with pytest.raises(ConfigError, match="no explanation method 'gradcm'; take one of gradcam,"):
@@ -83,7 +90,13 @@ def test_lrp_agrees_with_captum_where_captum_has_the_rule(monkeypatch):
     """On a chain of modules without biases, where the gamma rule with 0 is captum's epsilon rule with 0."""
     monkeypatch.setattr("avdetect.explain.lrp.GAMMA", 0.0)
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 2, 3, bias=False), nn.ReLU()]
+    layers = [
+        nn.Conv2d(3, 4, 3, bias=False),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(4, 2, 3, bias=False),
+        nn.ReLU(),
+    ]
     network = nn.Sequential(*layers, nn.Conv2d(2, 1, 4, bias=False)).eval()
 
     class Logit(nn.Module):
@@ -97,7 +110,9 @@ def test_lrp_agrees_with_captum_where_captum_has_the_rule(monkeypatch):
     x = torch.randn(1, 3, 14, 14)
     relevance, biases, logits = relevances(FaceView(Logit()), x)
     assert conservation_error(relevance, biases, logits) < 1e-4 and float(biases) == 0.0
-    assert torch.allclose(relevance, LRP(network).attribute(x.clone(), target=(0, 0, 0)), atol=1e-3, rtol=1e-2)
+    assert torch.allclose(
+        relevance, LRP(network).attribute(x.clone(), target=(0, 0, 0)), atol=1e-3, rtol=1e-2
+    )
 
 
 @pytest.mark.parametrize("name", ["meso4", "xception_tiny", "resnet_autoatt_small"])
@@ -123,7 +138,9 @@ def test_methods_leave_the_network_as_it_was(untrained):
     (x,) = encoder.example_inputs(1)
     for name, method in METHODS.items():
         one, two = (method.run(FaceView(encoder), x) for _ in range(2))
-        assert one.shape == (1, *x.shape[-2:]) and torch.equal(one, two), f"{name} gives another map every time"
+        assert one.shape == (1, *x.shape[-2:]) and torch.equal(one, two), (
+            f"{name} gives another map every time"
+        )
         assert method.signed or float(one.min()) >= 0
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert all(p.requires_grad and p.grad is None for p in encoder.parameters())
