@@ -163,9 +163,7 @@ def feature_dims(encoders: dict[str, Encoder]) -> dict[str, tuple[int, int]]:
 
 
 @torch.inference_mode()
-def collect_evidence(
-    clip: Clip, encoders: dict[str, Encoder], progress: Progress = no_progress
-) -> Evidence:
+def collect_evidence(clip: Clip, encoders: dict[str, Encoder], progress: Progress = no_progress) -> Evidence:
     """Run the encoders over a clip.
 
     encoders: by modality (`MODALITIES`), in `eval` mode, all on one device; a modality without an

@@ -107,7 +107,9 @@ def check_planted(encoder: Encoder, planted: list[Planted], method: str | None =
     """As `check_encoder`, of inputs in which it is known what speaks for fake."""
     firm = [given for given in planted if given.rise >= checks.FIRM_RISE]
     if len(firm) < REDRAWN_INPUTS:
-        found = f"an artefact could be planted in {len(firm)} of {len(planted)} inputs: give files that hold more"
+        found = (
+            f"an artefact could be planted in {len(firm)} of {len(planted)} inputs: give files that hold more"
+        )
         yield Check(encoder.kind, encoder.name, "all", "planted artefact", None, None, found)
         return
     orders = np.random.default_rng(1)
@@ -152,7 +154,9 @@ def _check_method(
             with torch.no_grad():
                 ends = float(given.view(given.x)), float(given.view(given.view.baseline(given.x)))
             errors.append(checks.completeness_error(integrated(given.view, given.x), *ends))
-        yield row("completeness", max(errors) <= EXACT, max(errors), f"sums are {max(errors):.2%} off at most")
+        yield row(
+            "completeness", max(errors) <= EXACT, max(errors), f"sums are {max(errors):.2%} off at most"
+        )
     if method.name == "lrp":
         error = max(conservation_error(*relevances(given.view, given.x)) for given in firm)
         yield row("conservation", error <= EXACT, error, f"{error:.2%} of a logit is lost at most")

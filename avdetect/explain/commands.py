@@ -113,7 +113,9 @@ def _print(told: dict[str, Any], as_json: bool) -> None:
     print(printable(f"{told['path']}: {told['modality']} by {told['method']} ({told['network']})"))
     print(f"  {told['meaning']}")
     if told.get("most_telling_seconds"):
-        print("  most for fake: second " + ", ".join(f"{start:.0f}" for start in told["most_telling_seconds"]))
+        print(
+            "  most for fake: second " + ", ".join(f"{start:.0f}" for start in told["most_telling_seconds"])
+        )
     for file in told["files"]:
         print(printable(f"  {file}"))
 

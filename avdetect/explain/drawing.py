@@ -27,7 +27,11 @@ def draw(explanation: Explanation, path: Path) -> None:
     figure = work(explanation)
     heading = HEADINGS[explanation.modality]
     if explanation.method in ("saliency", "attention"):
-        heading = "What the network is sensitive to" if explanation.method == "saliency" else "Where the network looks"
+        heading = (
+            "What the network is sensitive to"
+            if explanation.method == "saliency"
+            else "Where the network looks"
+        )
     figure.suptitle(f"{heading} ({explanation.method}, {explanation.network})", fontsize=12)
     sentence = f"{explanation.meaning[0].upper()}{explanation.meaning[1:]}."
     figure.supxlabel(textwrap.fill(sentence, 100), fontsize=9)

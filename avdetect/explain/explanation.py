@@ -178,7 +178,9 @@ def level_db(audio: np.ndarray, rate: int, bands_hz: np.ndarray, hop_s: float) -
     """Waveform (T,) -> level in dB of full scale (len(bands_hz), frames) at these frequencies, for display."""
     size, hop = 512, round(hop_s * rate)
     padded = torch.from_numpy(np.pad(np.asarray(audio, np.float32), size // 2))
-    spectrum = torch.stft(padded, size, hop, window=torch.hann_window(size), center=False, return_complex=True)
+    spectrum = torch.stft(
+        padded, size, hop, window=torch.hann_window(size), center=False, return_complex=True
+    )
     bins = np.rint(np.asarray(bands_hz) * size / rate).astype(int)
     amplitude = spectrum.abs().numpy()[bins] * (4.0 / size)  # of a sine, under a Hann window
     return (20.0 * np.log10(amplitude + 1e-6)).astype(np.float32)

@@ -37,8 +37,12 @@ def unsound_part(encoder: Encoder) -> str | None:
     for path, module in encoder.named_modules():
         if path.split(".")[0] in outside or any(module.children()):
             continue
-        known = isinstance(module, _WEIGHTED + _NORMS + _HOMOGENEOUS) or next(module.parameters(), None) is None
-        active = any(word in type(module).__name__.lower() for word in ("lu", "sigmoid", "swish", "tanh", "softmax"))
+        known = (
+            isinstance(module, _WEIGHTED + _NORMS + _HOMOGENEOUS) or next(module.parameters(), None) is None
+        )
+        active = any(
+            word in type(module).__name__.lower() for word in ("lu", "sigmoid", "swish", "tanh", "softmax")
+        )
         if not known or (active and not isinstance(module, _HOMOGENEOUS)):
             return type(module).__name__
     return None
@@ -63,13 +67,17 @@ def relevances(view: View, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows, taken, logits = [], [], []
         for one in x.detach().split(1):
             one = one.clone().requires_grad_()
-            biases = [m.bias for m in ruled.modules() if isinstance(m, _Layer | _Affine) and m.bias is not None]
+            biases = [
+                m.bias for m in ruled.modules() if isinstance(m, _Layer | _Affine) and m.bias is not None
+            ]
             for bias in biases:
                 bias.requires_grad_()
             logit = ruled(one)
             slopes = torch.autograd.grad(logit.sum(), [one, *biases], allow_unused=True)
             rows.append((one * slopes[0]).detach())
-            shares = [(b * s).sum().detach() for b, s in zip(biases, slopes[1:], strict=True) if s is not None]
+            shares = [
+                (b * s).sum().detach() for b, s in zip(biases, slopes[1:], strict=True) if s is not None
+            ]
             taken.append(torch.stack(shares).sum() if shares else torch.zeros(()))
             logits.append(logit.detach())
     return torch.cat(rows), torch.stack(taken), torch.cat(logits)
@@ -94,7 +102,9 @@ def _ruled(view: View) -> View:
         elif isinstance(module, _NORMS):
             affine = _Affine(module)
             act = getattr(module, "act", None)  # timm joins norm and activation
-            ruled.set_submodule(path, nn.Sequential(affine, _without_limit(act)) if act is not None else affine)
+            ruled.set_submodule(
+                path, nn.Sequential(affine, _without_limit(act)) if act is not None else affine
+            )
         elif isinstance(module, nn.ReLU6) and ".act" not in path.rpartition("bn")[2]:
             ruled.set_submodule(path, _Limited())
     for module in ruled.modules():

@@ -102,7 +102,9 @@ def _nearest_part(marks: np.ndarray, side: int) -> np.ndarray | None:
 def superpixels(picture: Tensor) -> np.ndarray:
     """(3, S, S) -> numbers (S, S) of areas of one colour: k-means over place and colour, as SLIC."""
     side, small = picture.shape[-1], 48
-    colours = F.interpolate(picture[None].cpu().float(), size=(small, small), mode="bilinear", antialias=True)[0]
+    colours = F.interpolate(
+        picture[None].cpu().float(), size=(small, small), mode="bilinear", antialias=True
+    )[0]
     y, x = np.mgrid[:small, :small] * (6.0 / small)  # places weigh as much as the step between superpixels
     points = np.stack([y, x, *(colours.numpy() * 0.5)], axis=-1).reshape(-1, 5)
     steps = np.mgrid[:6, :6].reshape(2, -1).T + 0.5

@@ -20,7 +20,11 @@ from torch.nn import functional as F
 from avdetect.encoders import Encoder
 from avdetect.encoders.lipsync import sync
 
-WAVE_BANDS, WAVE_FFT, WAVE_HOP = 40, 512, 128  # of the spectrogram over networks that hear the waveform itself
+WAVE_BANDS, WAVE_FFT, WAVE_HOP = (
+    40,
+    512,
+    128,
+)  # of the spectrogram over networks that hear the waveform itself
 QUIET = 0.2  # share of a window in which a band is quiet
 WAVE_GAIN = 4.0  # a band may be so much louder than it is, where a louder one is looked for
 

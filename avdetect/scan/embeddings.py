@@ -108,7 +108,9 @@ def map_embeddings(
         for name in wanted:
             if name not in vectors or len(vectors[name]) < MIN_POINTS:
                 count = len(vectors[name]) if name in vectors else 0
-                one.warnings.append(f"the {name} encoder judged {count} clips: a map has {MIN_POINTS} or more")
+                one.warnings.append(
+                    f"the {name} encoder judged {count} clips: a map has {MIN_POINTS} or more"
+                )
                 continue
             say(f"{name}: projecting {len(vectors[name])} clips")
             maps.append(_map(name, vectors[name], table, columns, methods, media, seed, out / "plots"))
@@ -117,8 +119,27 @@ def map_embeddings(
         part = out / ".embeddings.parquet.part"
         pd.concat([one.table for one in maps], ignore_index=True).to_parquet(part, index=False)
         os.replace(part, out / "embeddings.parquet")
-    command = ["avdetect", "embeddings", str(bundle), "--data", str(data), "--split", split, "--limit", str(limit)]
-    command += ["--modality", ",".join(wanted), "--by", ",".join(columns), "--seed", str(seed), "--out", str(out)]
+    command = [
+        "avdetect",
+        "embeddings",
+        str(bundle),
+        "--data",
+        str(data),
+        "--split",
+        split,
+        "--limit",
+        str(limit),
+    ]
+    command += [
+        "--modality",
+        ",".join(wanted),
+        "--by",
+        ",".join(columns),
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+    ]
     if pictures is not None:
         command += ["--pictures", pictures]
     return EmbeddingMaps(one, loaded, maps, int((table["status"] != "ok").sum()), command)
@@ -136,7 +157,9 @@ def _drawn(one: TestSet, limit: int) -> Manifest:
     keys = one.manifest.keys
     if len(keys) <= limit:
         return one.manifest
-    one.warnings.append(f"{limit} of {len(keys)} clips are shown, drawn as good as at random: --limit takes more")
+    one.warnings.append(
+        f"{limit} of {len(keys)} clips are shown, drawn as good as at random: --limit takes more"
+    )
     digests = keys.map(lambda key: hashlib.sha256(key.encode()).hexdigest())
     chosen = digests.rank(method="first") <= limit
     return Manifest(one.manifest.table[chosen.to_numpy()], name=one.manifest.name)
@@ -186,7 +209,10 @@ def _map(
     title = f"Embeddings of the {name} encoder"
     pictures = {
         column: plot_projections(
-            list(projections.values()), found, folder / f"embeddings_{name}_{column}.png", f"{title} by {column}"
+            list(projections.values()),
+            found,
+            folder / f"embeddings_{name}_{column}.png",
+            f"{title} by {column}",
         )
         for column, found in groups.items()
     }

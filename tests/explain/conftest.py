@@ -111,7 +111,14 @@ NETWORKS = {  # name, settings, what it learns from, for how many steps
     "wave": ("lfcc_lcnn", {**SOUND, "channels": (8, 12, 16)}, sounds, 60),
     "lip": (
         "lipsync_small",
-        {"channels": (6, 8, 12, 12), "dim": 24, "reach": 4, "n_mels": 20, "mouth_size": MOUTH, "dropout": 0.0},
+        {
+            "channels": (6, 8, 12, 12),
+            "dim": 24,
+            "reach": 4,
+            "n_mels": 20,
+            "mouth_size": MOUTH,
+            "dropout": 0.0,
+        },
         mouths,
         150,
     ),

@@ -60,8 +60,13 @@ def test_faces_are_explained_in_their_own_pixels(analysis, bundle):
 
 def test_sounds_are_explained_over_bands_and_time(analysis, bundle):
     found = explain(analysis, bundle, "audio", "lrp")
-    assert found.signed and found.values.shape == found.level_db.shape == (len(found.bands_hz), len(found.times_s))
-    assert (np.diff(found.bands_hz) > 0).all() and found.start_s == 0.0 and found.hop_s == pytest.approx(0.008)
+    assert found.signed and found.values.shape == found.level_db.shape == (
+        len(found.bands_hz),
+        len(found.times_s),
+    )
+    assert (
+        (np.diff(found.bands_hz) > 0).all() and found.start_s == 0.0 and found.hop_s == pytest.approx(0.008)
+    )
     assert found.times_s[-1] == pytest.approx(2.0, abs=0.1)
     assert [start for start, _ in found.by_second()][:2] == [0.0, 1.0]
 

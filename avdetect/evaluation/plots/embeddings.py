@@ -138,7 +138,9 @@ def grouped(labels: np.ndarray, values: pd.Series, column: str) -> list[Group]:
     if column == "label":
         groups = [Group("genuine", labels == 0, 0), Group("fake", labels == 1, 1)]
         return _some([*groups, Group("label not known", np.isnan(labels), REST)])
-    values = values.where(values.isna() | (column != "method") | (labels != 0))  # genuine clips have no method
+    values = values.where(
+        values.isna() | (column != "method") | (labels != 0)
+    )  # genuine clips have no method
     names, known = values.astype(str).to_numpy(), values.notna().to_numpy()
     frequent = pd.Series(names[known], dtype=object).value_counts().index.tolist()
     room = REST - 1
