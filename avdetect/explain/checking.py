@@ -162,13 +162,19 @@ def _check_method(
         yield row("conservation", error <= EXACT, error, f"{error:.2%} of a logit is lost at most")
 
 
-def table(rows: Iterable[Check]) -> str:
-    """The checks as text, one line each."""
-    lines, last = [], None
+def table_lines(rows: Iterable[Check]) -> Iterator[str]:
+    """The checks as text, a line each as they come, under a heading for each network."""
+    last = None
     for row in rows:
         if (row.modality, row.network) != last:
+            if last is not None:
+                yield ""
             last = (row.modality, row.network)
-            lines += ["", f"{row.modality}: {row.network}"]
+            yield f"{row.modality}: {row.network}"
         mark = {True: "passed", False: "FAILED", None: "-"}[row.passed]
-        lines.append(f"  {row.method:<21} {row.check:<19} {mark:<7} {row.found}")
-    return "\n".join(lines[1:])
+        yield f"  {row.method:<21} {row.check:<19} {mark:<7} {row.found}"
+
+
+def table(rows: Iterable[Check]) -> str:
+    """`table_lines` in one text."""
+    return "\n".join(table_lines(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import soundfile
 
 from avdetect.errors import AvdetectError, ConfigError
 from avdetect.evidence import MODALITIES
-from avdetect.explain.checking import check_bundle, table
+from avdetect.explain.checking import Check, check_bundle, table_lines
 from avdetect.explain.drawing import draw
 from avdetect.explain.explanation import Explanation, explain
 from avdetect.explain.methods import methods_for
@@ -141,13 +142,13 @@ def check(
     _known(modality)
     loaded = load_bundle(choose_bundle(bundle, _say))
     rows = []
-    for row in check_bundle(loaded, paths, modality, method):
-        rows.append(row)
-        if as_json:
-            print(json.dumps(row.to_dict()), flush=True)
-        else:
-            print(f"\r{row.modality} {row.method} {row.check}\033[K", end="", file=sys.stderr, flush=True)
-    if not as_json:
-        print("\r\033[K", end="", file=sys.stderr)
-        print(table(rows))
+
+    def done() -> Iterator[Check]:
+        for row in check_bundle(loaded, paths, modality, method):
+            rows.append(row)
+            yield row
+
+    # each as soon as it is known: all of them take minutes
+    for line in (json.dumps(row.to_dict()) for row in done()) if as_json else table_lines(done()):
+        print(line, flush=True)
     return any(row.passed is False for row in rows) or not any(row.passed for row in rows)
