@@ -14,7 +14,7 @@ from torch import Tensor
 from avdetect.errors import ConfigError
 from avdetect.explain.views import View, frozen
 
-STEPS, MOST_STEPS = 32, 256  # of integrated gradients; doubled until they add up
+STEPS, MOST_STEPS = 32, 1024  # of integrated gradients; doubled until they add up
 ADDS_UP = 0.005  # largest error of the sum, as a part of the difference that it should be
 
 
