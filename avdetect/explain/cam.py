@@ -19,9 +19,8 @@ from avdetect.explain.views import FaceView, SpectrogramView, View, frozen
 
 VARIANTS = {"gradcam": "Grad-CAM", "layercam": "LayerCAM"}
 _EPSILON = 1e-12
-LEAST_ACTIVE = (
-    -0.3
-)  # ReLU, Swish and their like give no less: maps before them do not say where a channel is active
+# ReLU, Swish and their like give no less: maps before them do not say where a channel is active
+LEAST_ACTIVE = -0.3
 
 
 def cam(view: FaceView | SpectrogramView, x: Tensor, variant: str = "gradcam") -> Tensor:
@@ -91,9 +90,8 @@ def _as_maps(output: Tensor, view: View, x: Tensor) -> Tensor | None:
     if output.ndim == 4 and min(output.shape[-2:]) > 1:
         square = view.modality == "audio" or output.shape[-1] == output.shape[-2]
         return output if square else None
-    if (
-        output.ndim == 3 and view.modality == "visual"
-    ):  # a transformer's tokens, the first of which is the class's
+    if output.ndim == 3 and view.modality == "visual":
+        # a transformer's tokens, the first of which is the class's
         side = round((output.shape[1] - 1) ** 0.5)
         if side > 1 and side * side == output.shape[1] - 1:
             return output[:, 1:].transpose(1, 2).unflatten(2, (side, side))

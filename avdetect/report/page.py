@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from avdetect.inference import verdict as words
@@ -26,6 +23,7 @@ from avdetect.report.drawings import (
     sync_curve,
     timeline,
 )
+from avdetect.report.pagefile import page_environment, replace_text
 from avdetect.report.pictures import MEL_RANGE_DB, FacePicture, ReportPictures, crop_uri, overlay_uri
 from avdetect.report.policy import TEMPLATES, content_security_policy, inlined
 
@@ -73,8 +71,8 @@ def write_report(
     page = render_page(verdicts, pictures if several else [pictures], data=data.name)
     values = [each.to_dict() for each in verdicts]
     text = json.dumps(values[0] if len(values) == 1 else values, indent=1, allow_nan=False)
-    _replace(data, text + "\n")
-    _replace(path, page)
+    replace_text(data, text + "\n")
+    replace_text(path, page)
 
 
 def data_path(path: str | Path) -> Path:
@@ -82,15 +80,6 @@ def data_path(path: str | Path) -> Path:
     if Path(path).suffix.lower() == ".json":
         raise ValueError(f"{path} is the name of a page, and its JSON goes beside it: name it .html")
     return Path(path).with_suffix(".json")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def render_page(
@@ -109,14 +98,7 @@ def render_page(
     """
     if not verdicts or len(verdicts) != len(pictures):
         raise ValueError(f"{len(verdicts)} verdicts, {len(pictures)} sets of pictures: one of each is needed")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_safe,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(TEMPLATES)
     environment.globals |= {"words": words, "mel_range_db": MEL_RANGE_DB}
     created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     sections: list[Section] = []
@@ -133,11 +115,6 @@ def render_page(
         style=Markup(inlined("report.css")),
         script=Markup(inlined("report.js")),
     )
-
-
-def _safe(value: Any) -> Any:
-    # Markup (what macros return) is a subclass of str and already safe.
-    return words.printable(value) if type(value) is str else value
 
 
 def _section(

@@ -105,13 +105,7 @@ def map_embeddings(
         vectors = embedding_table(records)
         media = _Media(ready, {record["key"]: record.get("tracks", {}) for record in records})
         maps = []
-        for name in wanted:
-            if name not in vectors or len(vectors[name]) < MIN_POINTS:
-                count = len(vectors[name]) if name in vectors else 0
-                one.warnings.append(
-                    f"the {name} encoder judged {count} clips: a map has {MIN_POINTS} or more"
-                )
-                continue
+        for name in _with_enough(wanted, vectors, one):
             say(f"{name}: projecting {len(vectors[name])} clips")
             maps.append(_map(name, vectors[name], table, columns, methods, media, seed, out / "plots"))
         if not maps:
@@ -120,28 +114,10 @@ def map_embeddings(
         pd.concat([one.table for one in maps], ignore_index=True).to_parquet(part, index=False)
         os.replace(part, out / "embeddings.parquet")
     command = [
-        "avdetect",
-        "embeddings",
-        str(bundle),
-        "--data",
-        str(data),
-        "--split",
-        split,
-        "--limit",
-        str(limit),
-    ]
-    command += [
-        "--modality",
-        ",".join(wanted),
-        "--by",
-        ",".join(columns),
-        "--seed",
-        str(seed),
-        "--out",
-        str(out),
-    ]
-    if pictures is not None:
-        command += ["--pictures", pictures]
+        "avdetect", "embeddings", str(bundle), "--data", str(data), "--split", split, "--limit", str(limit),
+        "--modality", ",".join(wanted), "--by", ",".join(columns), "--seed", str(seed), "--out", str(out),
+        *([] if pictures is None else ["--pictures", pictures]),
+    ]  # fmt: skip
     return EmbeddingMaps(one, loaded, maps, int((table["status"] != "ok").sum()), command)
 
 
@@ -151,6 +127,17 @@ def _wanted(bundle: Bundle, named: Sequence[str]) -> list[str]:
         if name not in there:
             raise ConfigError(f"this detector has no encoder {name!r}: choose of {', '.join(there)}")
     return [name for name in there if name in named or not named]
+
+
+def _with_enough(wanted: Sequence[str], vectors: dict[str, pd.DataFrame], one: TestSet) -> list[str]:
+    """Those that judged clips enough for a map; the set is warned of the others."""
+    counts = {name: len(vectors.get(name, ())) for name in wanted}
+    one.warnings += [
+        f"the {name} encoder judged {count} clips: a map has {MIN_POINTS} or more"
+        for name, count in counts.items()
+        if count < MIN_POINTS
+    ]
+    return [name for name, count in counts.items() if count >= MIN_POINTS]
 
 
 def _drawn(one: TestSet, limit: int) -> Manifest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from avdetect import __version__, report
 from avdetect.inference.verdict import printable
+from avdetect.report.pagefile import page_environment, replace_text
 from avdetect.scan.embeddings import EmbeddingMap, EmbeddingMaps
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -26,12 +25,7 @@ MODALITY_NAMES = {"visual": "face", "audio": "voice", "lipsync": "lip-sync"}
 
 def write_embeddings_page(found: EmbeddingMaps, path: Path) -> None:
     """Write the page; an old one is replaced by a complete one only."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(render_embeddings_page(found), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_text(path, render_embeddings_page(found))
 
 
 def render_embeddings_page(found: EmbeddingMaps) -> str:
@@ -39,14 +33,7 @@ def render_embeddings_page(found: EmbeddingMaps) -> str:
     shared = Path(report.__file__).parent / "templates" / "report.css"
     style = _between_tags(shared, TEMPLATES / "embeddings.css")
     script = _between_tags(TEMPLATES / "embeddings.js")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(TEMPLATES)
     card = found.bundle.card
     return environment.get_template("embeddings.html.j2").render(
         policy=report.content_security_policy(style_src=_source(style), script_src=_source(script)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import shlex
 import struct
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from avdetect import __version__, report
-from avdetect.inference.verdict import printable
+from avdetect.report.pagefile import page_environment, replace_text
 from avdetect.scan.evaluation_plots import worst
 
 if TYPE_CHECKING:
@@ -46,12 +44,7 @@ def write_page(
     path: Path,
 ) -> None:
     """Write the page of an evaluation's `metrics.json` values; an old page is replaced by a complete one only."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(render_page(values, measured, pictures), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_text(path, render_page(values, measured, pictures))
 
 
 def render_page(
@@ -59,14 +52,7 @@ def render_page(
 ) -> str:
     """The page as text."""
     folders = [Path(__file__).parent / "templates", Path(report.__file__).parent / "templates"]
-    environment = Environment(
-        loader=FileSystemLoader(folders),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(*folders)
     environment.filters |= {"figure": _figure, "interval": _interval, "percent": _percent}
     return environment.get_template("evaluation.html.j2").render(
         values=values,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import parse_qs
 
-import jinja2
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from avdetect.inference.card import BUILTIN_FOLDER
-from avdetect.inference.verdict import printable
+from avdetect.report.pagefile import page_environment
 from avdetect.report.policy import TEMPLATES
 from avdetect.web.api import STAGES, SampleName, judge_sample, report_policy, report_text
 from avdetect.web.app import Here, ThisJob, owns
@@ -31,11 +30,7 @@ STAGE_NAMES = dict(
 _LONGEST_FORM = 2000
 
 router = APIRouter(include_in_schema=False)
-_templates = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True,
-    finalize=lambda value: printable(value) if type(value) is str else value,
-)  # fmt: skip
+_templates = page_environment(HERE / "templates")
 
 
 def mount_static(app: FastAPI) -> None:

@@ -291,7 +291,7 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("avdetect.report.page.os.replace", full_disk)
+        patch.setattr("avdetect.report.pagefile.os.replace", full_disk)
         with pytest.raises(OSError, match="no space"):
             write_report(made(), ReportPictures(), target)
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

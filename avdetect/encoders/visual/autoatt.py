@@ -114,8 +114,8 @@ class EfficientNetAutoAttLite0(EfficientNetAutoAtt):
         name: str | None = None,
     ) -> None:
         super().__init__(size, dropout, drop_path, attention_width, layout=layout, name=name)
-        for unknown in ("siamese", "pretrained"):
-            del self.settings[unknown]
+        for other in ("siamese", "pretrained"):  # which `__init__` does not take
+            del self.settings[other]
 
     def _add_layers(self) -> None:
         super()._add_layers()
