@@ -13,6 +13,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,9 @@ def _answer(
         return {"reason": str(error).replace(str(path), name)}
     except MemoryError:
         return {"reason": too_much_memory(limits)}
-    except (
-        Exception
-    ) as error:  # a defect of ours, or a decoder's word for "no memory": the file has its answer
+    except Exception as error:
+        # a defect of ours, or a decoder's word for "no memory": the file has its answer, the operator the details
+        traceback.print_exc()
         return {"reason": f"the analysis broke off because of an internal error ({type(error).__name__})"}
     Path(request["report"]).write_text(page, encoding="utf-8")
     return {"verdict": json.dumps(verdict.to_dict(), allow_nan=False), "label": verdict.label}
