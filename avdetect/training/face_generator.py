@@ -22,6 +22,7 @@ from avdetect.data.pseudo.face_autoencoder import (
     to_input,
 )
 from avdetect.errors import ConfigError, DataError
+from avdetect.training.snapshots import check_keep, snapshot_files, snapshot_steps, unfinished
 from avdetect.transforms.settings import Settings
 
 
@@ -54,8 +55,7 @@ class FaceGeneratorSettings(Settings):
                 )
         if self.precision not in ("bf16", "no"):
             raise ConfigError(f"the face generators' precision is {self.precision!r}: use bf16 or no")
-        if not self.keep or not all(0 < part <= 1 for part in self.keep):
-            raise ConfigError(f"the face generators' keep is {list(self.keep)}: it must be parts in (0, 1]")
+        check_keep(self.keep, "face")
 
 
 def fit_face_generators(
@@ -68,15 +68,14 @@ def fit_face_generators(
     """
     check_closed("training")
     settings = FaceGeneratorSettings.from_dict(settings)
-    names = {kind: [f"face-{kind}-{round(100 * part):03d}.safetensors" for part in settings.keep]
-             for kind in settings.upsampling}  # fmt: skip
-    todo = [kind for kind, files in names.items() if not all((folder / file).exists() for file in files)]
+    files = snapshot_files(folder, "face", settings.upsampling, settings.keep)
+    todo = unfinished(files)
     if todo:
         faces, group = _faces(prepared, settings)
         folder.mkdir(parents=True, exist_ok=True)
     for kind in todo:
-        _fit_one(kind, faces, group, settings, [folder / file for file in names[kind]], say)
-    return [folder / file for files in names.values() for file in files]
+        _fit_one(kind, faces, group, settings, files[kind], say)
+    return [path for paths in files.values() for path in paths]
 
 
 def _faces(prepared: PreparedSet, settings: FaceGeneratorSettings) -> tuple[Tensor, np.ndarray]:
@@ -120,9 +119,7 @@ def _fit_one(
     network = network.train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), settings.lr)
     members = [np.flatnonzero(group == decoder) for decoder in range(DECODERS)]
-    keep = {
-        max(1, round(part * settings.steps)): file for part, file in zip(settings.keep, files, strict=True)
-    }
+    keep = snapshot_steps(files, settings.keep, settings.steps)
     started = time.perf_counter()
     for step in range(1, settings.steps + 1):
         decoder = step % DECODERS

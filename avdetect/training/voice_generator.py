@@ -18,6 +18,7 @@ from avdetect.data.prepare import PreparedSet
 from avdetect.data.pseudo.vocoders import HOP, NETWORKS, Vocoder, save_generator
 from avdetect.encoders.audio.logmel import level_normalise
 from avdetect.errors import ConfigError, DataError
+from avdetect.training.snapshots import check_keep, snapshot_files, snapshot_steps, unfinished
 from avdetect.transforms.settings import Settings
 
 RESOLUTIONS = (256, 512, 1024)  # transforms of the spectral loss and of the critics
@@ -61,8 +62,7 @@ class VoiceGeneratorSettings(Settings):
             raise ConfigError(
                 f"unknown voice generators {', '.join(unknown)}: known are {', '.join(NETWORKS)}"
             )
-        if not self.keep or not all(0 < part <= 1 for part in self.keep):
-            raise ConfigError(f"the voice generators' keep is {list(self.keep)}: it must be parts in (0, 1]")
+        check_keep(self.keep, "voice")
 
 
 class Critic(nn.Module):
@@ -120,17 +120,14 @@ def fit_voice_generators(
     """
     check_closed("training")
     settings = VoiceGeneratorSettings.from_dict(settings)
-    names = {
-        kind: [f"voice-{kind}-{round(100 * part):03d}.safetensors" for part in settings.keep]
-        for kind in settings.networks
-    }
-    todo = [kind for kind, files in names.items() if not all((folder / file).exists() for file in files)]
+    files = snapshot_files(folder, "voice", settings.networks, settings.keep)
+    todo = unfinished(files)
     if todo:
         speech, rate = _speech(prepared, settings)
         folder.mkdir(parents=True, exist_ok=True)
     for kind in todo:
-        fit_one(kind, speech, rate, settings, [folder / file for file in names[kind]], say)
-    return [folder / file for files in names.values() for file in files]
+        fit_one(kind, speech, rate, settings, files[kind], say)
+    return [path for paths in files.values() for path in paths]
 
 
 def _speech(prepared: PreparedSet, settings: VoiceGeneratorSettings) -> tuple[list[np.ndarray], int]:
@@ -174,9 +171,7 @@ def fit_one(
         torch.optim.AdamW(part.parameters(), factor * settings.lr, betas=(0.8, 0.99))
         for part, factor in ((network, 1.0), (critics, 0.5))
     ]
-    keep = {
-        max(1, round(part * settings.steps)): file for part, file in zip(settings.keep, files, strict=True)
-    }
+    keep = snapshot_steps(files, settings.keep, settings.steps)
     lengths = np.array([len(audio) for audio in speech], dtype=np.float64)
     started = time.perf_counter()
     for step in range(1, settings.steps + 1):
