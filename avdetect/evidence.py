@@ -268,6 +268,7 @@ def _judge_sync(clip: Clip, encoder: Encoder | None, reasons: dict[str, str]) ->
     heard = [sync for sync in judged if sync is not None]
     if not heard:
         reasons["lipsync"] = "nothing is heard while a face is seen"
+        return None
     # The talking face is the one whose lips say most about the sound, at whatever offset.
     return max(heard, key=lambda sync: float(np.nanmedian(sync.curve) - np.nanmin(sync.curve)))
 

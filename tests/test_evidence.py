@@ -80,6 +80,14 @@ def test_missing_parts_have_reasons(encoders):
     assert "0.6 s" in short.reasons["lipsync"]
 
 
+def test_a_face_that_is_seen_in_a_silent_part_is_not_compared(encoders):
+    late = clip([track()], seconds=6.0)
+    late.audio[: 3 * 16000] = 0.0  # the face is gone before anything is heard
+    evidence = collect_evidence(late, encoders)
+    assert evidence.sync is None and evidence.face is not None and evidence.voice is not None
+    assert evidence.reasons == {"lipsync": "nothing is heard while a face is seen"}
+
+
 def test_absent_encoders_are_said(encoders):
     evidence = collect_evidence(clip([track()]), {"audio": encoders["audio"]})
     assert (
