@@ -84,15 +84,18 @@ class FusionHead(nn.Module):
         several = mask.sum(1, keepdim=True) > 1
         log_genuine = F.logsigmoid(-causes).masked_fill(~mask, 0.0).sum(1, keepdim=True)
         log_genuine = log_genuine + F.logsigmoid(-joint).masked_fill(~several, 0.0)
-        return logit_of_log_complement(log_genuine.squeeze(1)), causes
+        logit = logit_of_log_complement(log_genuine.squeeze(1))
+        return logit.masked_fill(~mask.any(1), -torch.inf), causes
 
 
 def logit_of_log_complement(log_genuine: Tensor) -> Tensor:
-    """logit(P) from log(1 - P): log(expm1(-log(1 - P))), stable at both ends; -inf for log(1 - P) = 0."""
+    """logit(P) from log(1 - P): log(expm1(-log(1 - P))), stable at both ends; the least is that of P = 1e-38."""
     x = -log_genuine
-    # log(expm1(x)) = x + log(1 - exp(-x)); for small x, expm1 keeps the digits
+    # log(expm1(x)) = x + log(1 - exp(-x)); for small x, expm1 keeps the digits. Below `tiny` neither value nor gradient
+    # is a number: the logit stands still there, so that one clip that is surely genuine does not end a training.
+    tiny = torch.finfo(torch.float32).tiny
     return torch.where(
-        x > 1.0, x + torch.log1p(-torch.exp(-x.clamp_min(1.0))), torch.log(torch.expm1(x.clamp_max(1.0)))
+        x > 1.0, x + torch.log1p(-torch.exp(-x.clamp_min(1.0))), torch.log(torch.expm1(x.clamp(tiny, 1.0)))
     )
 
 

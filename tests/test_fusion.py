@@ -76,3 +76,10 @@ def test_logit_of_log_complement(p):
     logit.sum().backward()
     assert logit.item() == pytest.approx(np.log(p) - np.log1p(-p), rel=1e-8, abs=1e-9)
     assert torch.isfinite(x.grad).all()
+
+
+def test_what_is_surely_genuine_has_a_gradient():
+    x = torch.tensor([0.0, -1e-40, -1e-30], requires_grad=True)
+    logit = logit_of_log_complement(x)
+    logit.sum().backward()
+    assert (logit < -60).all() and torch.isfinite(logit).all() and torch.isfinite(x.grad).all()
