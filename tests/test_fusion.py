@@ -78,7 +78,7 @@ def test_logit_of_log_complement(p):
     assert torch.isfinite(x.grad).all()
 
 
-def test_what_is_surely_genuine_has_a_gradient():
+def test_what_is_surely_genuine_keeps_value_and_gradient_finite():
     x = torch.tensor([0.0, -1e-40, -1e-30], requires_grad=True)
     logit = logit_of_log_complement(x)
     logit.sum().backward()
