@@ -30,7 +30,7 @@ LEAST_CHANGE = 0.02  # mean of the map, below which a part of a manipulation is 
 
 @dataclass(frozen=True)
 class PairSettings(Settings):
-    """labelled: how often the fake is a labelled one, where the genuine clip has one, instead of a pseudo-fake.
+    """labelled: how often the fake is a labelled one, where there is one, instead of a pseudo-fake.
     part: how often only a part of a labelled manipulation is taken, the rest being genuine again. cache_mb: so much
     memory a loader process may fill with decoded crops, whose reading takes as long as all that is done to them.
     """
@@ -52,14 +52,15 @@ class PairSettings(Settings):
 class FacePairDataset(PreparedRows):
     """Genuine crops, each with a fake of its own: a labelled one of the same `source`, or a pseudo-fake.
 
-    Rows: `prepared.rows("visual", split)`; an item belongs to a genuine row, and labelled fakes without a genuine clip
-    of their source are left out. `methods` are those of the labelled fakes and "pseudo", the last.
+    Rows: `prepared.rows("visual", split)`; an item belongs to a genuine row. A labelled fake without a genuine clip of
+    its source, as a face drawn from nothing, stands beside any genuine clip of its dataset that has no fake of its
+    own; where the dataset has none it is left out. `methods` are those of the labelled fakes and "pseudo", the last.
 
     Training: `x` float32 (2, 3, S, S), the genuine crop first, `label` 0 and 1. Both passed through the same random
     channel. `change` float32 (2, h, h), h = S / 8 rounded up, holds the manipulated part of each cell; `known` tells
     for which of the two it is known (a labelled fake may be cut differently from its original).
 
-    Evaluation: up to `crops` crops as they are, those of the labelled fake, and crops and pseudo-fakes through the
+    Evaluation: up to `crops` crops as they are, those of the labelled fakes of the same source, and crops and pseudo-fakes through the
     same channel, with random numbers that follow from the seed alone; `origin` tells which is what.
     """
 
@@ -91,6 +92,9 @@ class FacePairDataset(PreparedRows):
         self._fakes: dict[str, list[dict]] = {}
         for fake in fakes.dropna(subset="source").to_dict("records"):
             self._fakes.setdefault(fake["source"], []).append(fake)
+        self._strays: dict[str, list[dict]] = {}
+        for fake in fakes[~fakes["source"].isin(genuine["source"].dropna())].to_dict("records"):
+            self._strays.setdefault(fake["dataset"], []).append(fake)
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         with self.naming(index):
@@ -99,10 +103,14 @@ class FacePairDataset(PreparedRows):
     # -- training -------------------------------------------------------------------------------------------
 
     def _pair(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        fakes = self._fakes.get(self._rows[index]["source"], [])
+        own = self._fakes.get(self._rows[index]["source"], [])
+        fakes = own or self._strays.get(self._rows[index]["dataset"], [])
         if fakes and rng.random() < self.settings.labelled:
             row = fakes[int(rng.integers(len(fakes)))]
-            genuine, fake, mask = self._labelled(index, row, rng)
+            if own:
+                genuine, fake, mask = self._labelled(index, row, rng)
+            else:
+                genuine, fake, mask = (*(self._one_crop(one, rng) for one in (self._rows[index], row)), None)
             method = self.methods.index(row["method"] if pd.notna(row["method"]) else "unknown") + 1
         else:
             genuine = self._one_crop(self._rows[index], rng)

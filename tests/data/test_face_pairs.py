@@ -88,7 +88,23 @@ def test_a_genuine_crop_stands_beside_its_own_labelled_fake(prepared):
         assert item["known"].tolist() == [True, True]
         assert item["change"].shape == (2, 6, 6) and item["change"][0].max() == 0
         assert item["change"][1, 2:4, 2:4].min() > 0.9 and item["change"][1, 0].max() < 0.1
-    assert data[2]["method"].tolist() == [0, 3]  # without a labelled fake: a pseudo-fake
+    rows = prepared.rows("visual", "train")
+    alone = pairs(prepared, rows=rows[rows["method"].fillna("") != "other"])
+    assert alone[2]["method"].tolist() == [0, 2]  # without a labelled fake: a pseudo-fake
+
+
+def test_a_fake_without_an_original_stands_beside_genuine_clips_that_have_no_fake(prepared):
+    data = pairs(prepared)
+    for index in (2, 3):
+        item = data[index]
+        crops = (item["x"].permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
+        assert any(np.array_equal(crops[0], face(10 * index + k)) for k in (0, 1))
+        assert np.array_equal(crops[1], face(90))
+        assert item["label"].tolist() == [0, 1] and item["method"].tolist() == [0, 1]
+        assert item["known"].tolist() == [True, False] and item["change"].max() == 0
+    rows = prepared.rows("visual", "train").copy()
+    rows.loc[rows["method"].fillna("") == "other", "dataset"] = "E"
+    assert pairs(prepared, rows=rows)[2]["method"].tolist() == [0, 3]  # that of another dataset does not
 
 
 def test_pseudo_fakes_where_they_are_wanted(prepared):
