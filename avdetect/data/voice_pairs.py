@@ -92,6 +92,14 @@ class VoicePairDataset(PreparedRows):
         told = {"x": x, "label": torch.tensor([0, 1]), "clip": torch.full((2,), index)}
         return told | {"origin": torch.tensor([GENUINE, PSEUDO])}
 
+    def windows_held(self) -> np.ndarray:
+        """(items,) whole windows of each recording, at least 1, of as much of it as is copied at a time.
+
+        Drawn as often as that, a long recording of one corpus weighs as much as many short ones of another.
+        """
+        held = np.array([row["duration_s"] for row in self._rows]).clip(max=STRETCH_S)
+        return np.maximum(1, (held / self.preprocess.window_s).astype(int))
+
     def _pair(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Genuine speech and its fake, aligned: float32 (n,) each."""
         fakes = self._fakes.get(self._rows[index]["source"])

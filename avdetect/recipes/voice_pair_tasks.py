@@ -53,7 +53,7 @@ def voice_pair_task(encoder: Encoder, prepared: PreparedSet, settings: dict[str,
     train = VoicePairDataset(prepared, rows[0], *shared, training=True, seed=seed, generators=generators)
     val = VoicePairDataset(prepared, rows[1], *shared, seed=seed, generators=generators)
     count, workers = max(1, settings["batch"] // 2), settings["loader_workers"]
-    sampler = ShuffledBatches(len(train), count, seed, settings["batches_per_epoch"])
+    sampler = ShuffledBatches(len(train), count, seed, settings["batches_per_epoch"], train.windows_held())
     keep = {"collate_fn": collate, "num_workers": workers, "persistent_workers": workers > 0}
     loaders = DataLoader(train, batch_sampler=sampler, **keep), DataLoader(val, batch_size=count, **keep)
     loss = BinaryLoss.from_dict({"smoothing": settings["smoothing"], **(settings.get("loss") or {})})

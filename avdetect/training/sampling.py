@@ -75,19 +75,30 @@ class BalancedBatches(_Batches):
 
 
 class ShuffledBatches(_Batches):
-    """Full batches of all samples in random order; an epoch follows from (seed, epoch) alone."""
+    """Full batches of all samples in random order; an epoch follows from (seed, epoch) alone.
 
-    def __init__(self, count: int, batch_size: int, seed: int, batches: int | None = None):
-        self.members = np.arange(count)
-        self.batch_size, self.drop_last = min(batch_size, count), True  # accelerate asks for both
+    times: (count,) how often each sample comes before all begin anew, 1 or more (default: once).
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        batches: int | None = None,
+        times: np.ndarray | None = None,
+    ):
+        self.count = count
+        self.members = np.repeat(np.arange(count), 1 if times is None else times)
+        self.batch_size, self.drop_last = min(batch_size, len(self.members)), True  # accelerate asks for both
         self.seed = seed
-        self.batches = batches or max(1, count // self.batch_size)
+        self.batches = batches or max(1, len(self.members) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         size = self.batch_size
         order = _repeat_shuffled(self.members, self.batches * size, rng)
-        order += len(self.members) * _times_drawn(order)
+        order += self.count * _times_drawn(order)
         for start in range(0, len(order), size):
             yield [int(index) for index in order[start : start + size]]
 

@@ -13,6 +13,7 @@ from avdetect.data.prepare import RECORD, SCHEMA, PreparedSet, _digest
 from avdetect.data.voice_pairs import GENUINE, LABELLED, PSEUDO, VoicePairDataset, VoicePairSettings
 from avdetect.errors import ConfigError, DataError
 from avdetect.media import Clip, ClipSettings, MediaInfo, save_clip
+from avdetect.training.sampling import ShuffledBatches
 from avdetect.transforms import AudioAugment, AudioPreprocess
 
 RATE = 16000
@@ -127,3 +128,14 @@ def test_settings_and_data_that_do_not_fit(make):
         VoicePairSettings(reuse=0)
     with pytest.raises(DataError, match="there is no genuine speech to make fakes of"):
         dataset(make((1, "a", 0.5)))
+
+
+def test_a_recording_is_drawn_as_often_as_it_holds_windows_of_what_is_copied(make):
+    prepared = make((0, "a", 0.7), (0, "b", 3.2), (0, "c", 30.0), (1, "a", 5.0))
+    data = dataset(prepared)
+    assert data.windows_held().tolist() == [1, 6, 12]
+    batches = list(ShuffledBatches(3, 19, seed=1, times=data.windows_held()))
+    drawn = sorted(batches[0])
+    assert len(batches) == 1 and len(set(drawn)) == 19  # every time with another random number
+    assert np.bincount(np.array(drawn) % 3).tolist() == [1, 6, 12]
+    assert drawn[0] in range(3) and drawn[-1] == 2 + 3 * 11
