@@ -1,18 +1,18 @@
 """From logits to P(fake), and from P(fake) to a verdict; fitted on validation clips only.
 
 P(fake) then refers to the mix of fake and genuine clips in the validation set (`Calibration.fitted` records
-it).
+it), or to as many of both (`Calibration.at_even_odds`).
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from avdetect.errors import ConfigError, DataError
 
@@ -34,7 +34,7 @@ class Calibration:
     method: str  # "platt" | "temperature" | "identity" | "isotonic"
     slope: float = 1.0
     intercept: float = 0.0
-    fitted: dict[str, Any] = field(default_factory=dict)  # n, n_fake, log_loss_*, ece_*, note
+    fitted: dict[str, Any] = field(default_factory=dict)  # n, n_fake, log_loss_*, ece_*, note, even_odds
     knots: tuple[tuple[float, float], ...] = ()  # isotonic alone
 
     def __post_init__(self) -> None:
@@ -55,6 +55,18 @@ class Calibration:
         x = np.asarray(logit, dtype=np.float64)
         p = np.interp(x, *np.transpose(self.knots)) if self.knots else expit(self.slope * x + self.intercept)
         return float(p) if np.ndim(p) == 0 else p
+
+    def at_even_odds(self) -> Calibration:
+        """The same curve for as many fake as genuine clips: the log odds of the mix that it was fitted to taken off.
+
+        After Saerens, Latinne and Decaestecker, Neural Computation 14, 2002. For mixes that say nothing of the world, as
+        where several fakes were made of each genuine clip. `fitted` tells of the mix before, and "even_odds".
+        """
+        fakes, count = self.fitted["n_fake"], self.fitted["n"]
+        log_odds = float(np.log(fakes / (count - fakes)))
+        knots = tuple((x, float(expit(logit(p) - log_odds))) for x, p in self.knots)
+        intercept = self.intercept if self.knots else self.intercept - log_odds
+        return replace(self, intercept=intercept, knots=knots, fitted={**self.fitted, "even_odds": True})
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; "knots" only where there are any."""

@@ -2,9 +2,10 @@
 
 Mixtures are fitted to traits of training clips and of one degraded copy of each. The limits come from validation
 clips, genuine and fake, and their degraded copies: `doubted` and `refused` are the shares of these that lie above.
-A collection (`dataset`) that was never seen must not be refused for that: fitted without it, the same share of its
-clips may be refused, and the wider limit holds. A collection that is half of the training clips or more is not left
-out so: what is learnt from the rest says little of how wide the world is.
+A collection (`dataset`) that was never seen must not be refused for that: each is left out of a fit in turn, and the
+limit is not narrower than the median of those beyond which the same share of their clips lies. Not the widest of them:
+without the most varied collection what is left is narrow, and nothing would be refused by a limit found so. For the
+same reason a collection that is half of the training clips or more is not left out.
 """
 
 from __future__ import annotations
@@ -115,13 +116,14 @@ def fit_view(name: str, train: Sample, val: Sample, settings: NoveltySettings, s
     doubted, refused = (
         float(np.quantile(surprise, 1 - share)) for share in (settings.doubted, settings.refused)
     )
+    unseen = []
     for dataset in pd.unique(val.dataset):
         inside, left = val.dataset == dataset, train.dataset != dataset
         if inside.sum() < FEWEST_LEFT_OUT or left.sum() <= max(FEWEST, 0.5 * len(left)):
             continue
         other = Mixture.fit(train.stacked(left), COMPONENTS[name], seed)
-        refused = max(refused, float(np.quantile(val.surprise(other)[inside], 1 - settings.refused)))
-    return View(mixture, doubted, refused)
+        unseen.append(float(np.quantile(val.surprise(other)[inside], 1 - settings.refused)))
+    return View(mixture, doubted, max([refused, *([float(np.median(unseen))] if unseen else [])]))
 
 
 # -- traits of a split ----------------------------------------------------------------------------------------

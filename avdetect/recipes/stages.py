@@ -221,6 +221,8 @@ class Context:
             pairs["lipsync"] = self.evidence.sync_pairs("val")
         pairs = {name: known(*pair) for name, pair in pairs.items()}
         calibration = {name: fit_calibration(method, *pair) for name, pair in pairs.items()}
+        if self.makes_fakes:  # how many copies are made of a genuine clip says nothing of the world
+            calibration = {name: fit.at_even_odds() for name, fit in calibration.items()}
         # A user's pictures are searched for faces even where those of the data were face crops already.
         clip = replace(self.clip_settings, pictures="search")
         bundle = Bundle(self.encoders, self.head, clip, calibration, {}, self._card())

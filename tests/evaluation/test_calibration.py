@@ -218,6 +218,20 @@ def test_isotonic_travels_in_the_card(tmp_path):
     assert fit.fitted["n"] == 300 and fit.fitted["ece_after"] < fit.fitted["ece_before"]
 
 
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
+def test_even_odds_hold_for_as_many_genuine_clips_as_fakes(fit):
+    rng = np.random.default_rng(0)
+    mixes = [np.repeat([0, 1], counts) for counts in ((3000, 12000), (4000, 4000))]
+    (y, x), (even, new) = ((labels, rng.normal(2.0 * labels, 1.5)) for labels in mixes)
+    found = fit(y, x)
+    moved = found.at_even_odds()
+    before, after = (calibration_report(even, new, one)["after"]["ece"] for one in (found, moved))
+    assert after < 0.02 < 0.1 < before
+    assert (np.diff(moved(np.linspace(-9, 9, 50))) >= 0).all()
+    assert moved.fitted == {**found.fitted, "even_odds": True} and moved.method == found.method
+    assert Calibration.from_dict(json.loads(json.dumps(moved.to_dict()))) == moved
+
+
 def test_isotonic_on_logits_that_rank_backwards_says_so(caplog):
     with caplog.at_level(logging.WARNING):
         fit = fit_isotonic([1, 1, 0, 0], [0.0, 1.0, 2.0, 3.0])

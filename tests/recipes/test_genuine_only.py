@@ -124,6 +124,12 @@ def test_lip_sync_is_calibrated_on_genuine_clips_and_their_shifts(finished, plac
     assert truth.tolist() == [0.0, 1.0] * 3 and np.isfinite(logits).all()
 
 
+def test_the_number_of_copies_does_not_set_the_odds(finished):
+    told = load_bundle(finished / "bundle").calibration
+    assert set(told) == {"visual", "audio", "lipsync", "fused"}
+    assert all(fit.fitted["even_odds"] for fit in told.values())
+
+
 def test_the_test_split_stays_closed_until_the_test(chosen, place):
     context = context_of(chosen, config(place))
     with pytest.raises(DataError, match="the test split was asked for"):

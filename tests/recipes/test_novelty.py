@@ -64,6 +64,19 @@ def test_a_collection_that_was_not_learnt_from_is_not_refused_for_that():
     )
 
 
+def test_one_varied_collection_does_not_set_the_limit_alone():
+    rng = np.random.default_rng(3)
+    means = {"a": 0, "b": 3, "c": 40}
+    train = sample(rng, {name: (200, mean) for name, mean in means.items()})
+    val = sample(rng, {name: (100, mean) for name, mean in means.items()})
+    limits = []
+    for name in means:
+        without = Mixture.fit(train.stacked(train.dataset != name), COMPONENTS["face"], 0)
+        limits.append(np.quantile(val.surprise(without)[val.dataset == name], 0.99))
+    view = fit_view("face", train, val, NoveltySettings(), 0)
+    assert view.refused == pytest.approx(sorted(limits)[1]) and view.refused < max(limits) / 2
+
+
 def test_a_collection_that_is_most_of_the_data_is_not_left_out():
     rng = np.random.default_rng(2)
     train = sample(rng, {"a": (400, 4), "b": (100, 0)})
