@@ -22,7 +22,7 @@ SCALARS = {"visual": 2, "audio": 2, "lipsync": 5}  # numbers beside the embeddin
 # Lip-sync compares windows of 0.2 s over offsets of up to 0.6 s: shorter tracks say nothing.
 MIN_SYNC_FRAMES = 15
 SYNC_STRETCH_S = 60.0  # lip-sync is worked out in stretches, so that memory does not grow with duration
-BATCH = 64
+AT_ONCE, AT_ONCE_ON_CPU = 64, 8  # crops or windows: a processor is fastest while they fit its caches
 
 
 @dataclass
@@ -186,6 +186,10 @@ def _device(encoder: Encoder) -> torch.device:
     return next(encoder.parameters()).device
 
 
+def _at_once(encoder: Encoder) -> int:
+    return AT_ONCE_ON_CPU if _device(encoder).type == "cpu" else AT_ONCE
+
+
 def _judge_faces(clip: Clip, encoder: Encoder | None, reasons: dict[str, str]) -> list[TrackEvidence]:
     if encoder is None:
         reasons["visual"] = "this detector has no visual encoder"
@@ -202,7 +206,7 @@ def _judge_faces(clip: Clip, encoder: Encoder | None, reasons: dict[str, str]) -
 
 def _judge_track(track: FaceTrack, encoder: Encoder) -> TrackEvidence:
     crops, device = encoder.preprocess(track.crops), _device(encoder)
-    embeddings = torch.cat([encoder.embed(part.to(device)) for part in crops.split(BATCH)])
+    embeddings = torch.cat([encoder.embed(part.to(device)) for part in crops.split(_at_once(encoder))])
     logits = encoder.classify(embeddings)
     return TrackEvidence(
         track_id=track.id,
@@ -230,18 +234,18 @@ def _judge_voice(clip: Clip, encoder: Encoder | None, reasons: dict[str, str]) -
 
 def _voice_windows(audio: np.ndarray, encoder: Encoder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times (W,), logits (W,) and embeddings (W, D), a stretch at a time: sound is not held twice."""
-    pre, device = encoder.preprocess, _device(encoder)
+    pre, device, count = encoder.preprocess, _device(encoder), _at_once(encoder)
     hop, size = round(pre.hop_s * pre.sample_rate), pre.window_samples
     times, logits, vectors = [], [], []
     start = 0
     while start == 0 or start + size - hop < len(audio):
         start = max(0, min(start, len(audio) - size))  # the last window ends with the sound
-        windows, offsets = pre(np.asarray(audio[start : start + (BATCH - 1) * hop + size]))
+        windows, offsets = pre(np.asarray(audio[start : start + (count - 1) * hop + size]))
         embeddings = encoder.embed(windows.to(device))
         logits.append(encoder.classify(embeddings).float().cpu().numpy())
         times.append(start / pre.sample_rate + np.asarray(offsets, float))
         vectors.append(embeddings.float().cpu().numpy())
-        start += BATCH * hop
+        start += count * hop
     return np.concatenate(times), np.concatenate(logits), np.concatenate(vectors)
 
 

@@ -60,8 +60,9 @@ class FacePairDataset(PreparedRows):
     channel. `change` float32 (2, h, h), h = S / 8 rounded up, holds the manipulated part of each cell; `known` tells
     for which of the two it is known (a labelled fake may be cut differently from its original).
 
-    Evaluation: up to `crops` crops as they are, those of the labelled fakes of the same source, and crops and pseudo-fakes through the
-    same channel, with random numbers that follow from the seed alone; `origin` tells which is what.
+    Evaluation: up to `crops` crops as they are, those of the labelled fakes of the same source, and crops and
+    pseudo-fakes through the same channel, with random numbers that follow from the seed alone; `origin` tells which
+    is what.
     """
 
     def __init__(

@@ -59,8 +59,8 @@ class Calibration:
     def at_even_odds(self) -> Calibration:
         """The same curve for as many fake as genuine clips: the log odds of the mix that it was fitted to taken off.
 
-        After Saerens, Latinne and Decaestecker, Neural Computation 14, 2002. For mixes that say nothing of the world, as
-        where several fakes were made of each genuine clip. `fitted` tells of the mix before, and "even_odds".
+        After Saerens, Latinne and Decaestecker, Neural Computation 14, 2002. For mixes that say nothing of the world,
+        as where several fakes were made of each genuine clip. `fitted` tells of the mix before, and "even_odds".
         """
         fakes, count = self.fitted["n_fake"], self.fitted["n"]
         log_odds = float(np.log(fakes / (count - fakes)))
