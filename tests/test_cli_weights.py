@@ -16,8 +16,8 @@ import torch
 from typer.testing import CliRunner
 
 from avdetect.cli import app
-from avdetect.encoders import create_encoder
-from avdetect.errors import WeightsError
+from avdetect.encoders import create_encoder, load_encoder, save_encoder
+from avdetect.errors import AvdetectError, WeightsError
 from avdetect.weights import catalog, commands, list_published, store
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -245,3 +245,26 @@ def test_listing_and_showing_do_not_import_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_weights_are_mixed(tmp_path):
+    files = [tmp_path / f"{name}.safetensors" for name in ("first", "second", "out", "other")]
+    for seed, file in enumerate(files[:2]):
+        torch.manual_seed(seed)
+        save_encoder(create_encoder("mel_cnn_tiny"), file)
+    save_encoder(create_encoder("lipsync_small"), files[3])
+    first, second, out, other = map(str, files)
+    done = CliRunner().invoke(app, ["weights", "mix", first, second, "--share", "0.25", "--out", out])
+    assert done.exit_code == 0 and "0.75 of" in done.output
+    a, b, mixed = (load_encoder(file).state_dict() for file in files[:3])
+    for name, value in mixed.items():
+        expected = 0.75 * a[name] + 0.25 * b[name] if value.dtype.is_floating_point else b[name]
+        torch.testing.assert_close(value, expected)
+    for given, share, sentence in (
+        (other, "0.5", "they differ in name"),
+        (second, "1.5", "must be in \\[0, 1\\]"),
+    ):
+        with pytest.raises(AvdetectError, match=sentence):
+            CliRunner().invoke(
+                app, ["weights", "mix", first, given, "--share", share, "--out", out], catch_exceptions=False
+            )

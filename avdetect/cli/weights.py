@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Published checkpoints: what there is, under which terms; fetch them.", no_args_is_help=True
+    help="Published checkpoints: what there is, under which terms; fetch them. Mix weights.",
+    no_args_is_help=True,
 )
 
 
@@ -59,3 +60,19 @@ def import_(
     from avdetect.weights import commands
 
     print(commands.import_file(file, name, load_checkpoint))
+
+
+@app.command("mix")
+def mix(
+    first: Annotated[
+        Path, typer.Argument(help="Weights of a training (RUN/checkpoints/visual.safetensors).")
+    ],
+    second: Annotated[Path, typer.Argument(help="Those of another that started from them.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the mixture is written.")],
+    share: Annotated[float, typer.Option("--share", help="Of the second, 0 to 1.")] = 0.5,
+) -> None:
+    """Write the weighted mean of two files of weights of one network; choose the share on validation clips."""
+    from avdetect.encoders import mix_encoders, save_encoder
+
+    save_encoder(mix_encoders(first, second, share), out)
+    print(f"{1 - share:g} of {first} and {share:g} of {second}: {out}")

@@ -9,6 +9,7 @@ from avdetect.encoders.registry import (
     describe_encoder,
     list_encoders,
     load_encoder,
+    mix_encoders,
     save_encoder,
 )
 
@@ -48,6 +49,7 @@ __all__ = [
     "describe_encoder",
     "list_encoders",
     "load_encoder",
+    "mix_encoders",
     "save_encoder",
     *_CLASSES,
 ]
