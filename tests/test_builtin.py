@@ -147,9 +147,6 @@ def test_a_photograph_of_a_face_is_judged(verdicts):
     assert verdict.modalities["audio"].reason and verdict.modalities["lipsync"].reason
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the shipped detector takes some drawn heads for faces: see its known failures"
-)
 def test_drawn_faces_are_refused_or_doubted(verdicts):
     for name in ("talking", "silent"):
         verdict, face = verdicts[name], verdicts[name].modalities["visual"]

@@ -2,8 +2,11 @@
 
 How unlike the clips that were learnt from a face or a sound is, is its surprise: minus the log density of its traits
 (`media.traits`) under a mixture of Gaussians fitted to those clips and to degraded copies of them; with one Gaussian,
-up to constants, half the squared Mahalanobis distance. Two limits, set on validation clips (`recipes.novelty_stage`):
-above the first the judgement is doubted, above the second there is none.
+up to constants, half the squared Mahalanobis distance. A face is looked at twice: at its traits, and at what the face
+network makes of it (its embedding; after Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution
+Samples", NeurIPS 2018), as a drawn head may have the tone and texture of a photograph. Two limits, set on validation
+clips (`recipes.novelty_stage`): above the first the judgement is doubted, above the second there is none. By its
+embedding a face is only doubted: it is unlike what was learnt in any collection that was filmed otherwise.
 """
 
 from __future__ import annotations
@@ -43,11 +46,16 @@ class Mixture:
     scale: np.ndarray  # (F,)
     weights: np.ndarray  # (K,)
     means: np.ndarray  # (K, F), standardised
-    whitening: np.ndarray  # (K, F, F): (x - mean) @ whitening has unit covariance
+    whitening: (
+        np.ndarray
+    )  # (K, F, F): (x - mean) @ whitening has unit covariance; (K, F) where it is diagonal
 
     @classmethod
-    def fit(cls, rows: np.ndarray, components: int, seed: int) -> Mixture:
-        """From (N, F); fewer components are taken where there are less than 5 F rows for each."""
+    def fit(cls, rows: np.ndarray, components: int, seed: int, covariance: str = "full") -> Mixture:
+        """From (N, F); fewer components are taken where there are less than 5 F rows for each.
+
+        covariance: "full" or "diag", for vectors too long for their covariances to be known.
+        """
         from sklearn.mixture import GaussianMixture  # prediction does without
 
         rows = np.asarray(rows, np.float64)
@@ -57,24 +65,43 @@ class Mixture:
         parts = (shift, scale, fitted.weights_, fitted.means_, fitted.precisions_cholesky_)
         return cls(*(part.astype(np.float32) for part in parts))
 
+    @classmethod
+    def fit_directions(cls, rows: np.ndarray, directions: int) -> Mixture:
+        """One Gaussian from (N, F), for vectors too long for their covariance to be known: over the directions in which
+        they differ most, at most `directions` and a fifth of N. Its surprise is half the squared distance there.
+        """
+        rows = np.asarray(rows, np.float64)
+        shift, scale = rows.mean(axis=0), rows.std(axis=0)
+        scale = np.maximum(scale, 0.05 * scale.mean() + 1e-6)  # units of a network that hardly ever speak
+        _, spread, axes = np.linalg.svd((rows - shift) / scale, full_matrices=False)
+        count = max(1, min(directions, len(rows) // 5, len(spread)))
+        whitening = axes[:count].T / np.sqrt(spread[:count] ** 2 / len(rows) + RIDGE)
+        parts = (shift, scale, np.ones(1), np.zeros((1, len(shift))), whitening[None])
+        return cls(*(part.astype(np.float32) for part in parts))
+
     def surprise(self, rows: np.ndarray) -> np.ndarray:
         """(N, F) -> (N,) float64, nats; NaN for rows of NaN."""
         x = (np.asarray(rows, np.float64) - self.shift) / self.scale
         logs = []
         for weight, mean, root in zip(self.weights, self.means, self.whitening, strict=True):
             distance = np.square((x - mean) @ root.astype(np.float64)).sum(axis=1)
-            logs.append(np.log(weight) + np.log(np.diagonal(root)).sum() - 0.5 * distance)
+            square = (
+                root.shape[0] == root.shape[1]
+            )  # of fewer directions there is no density, only a distance
+            stretch = np.log(np.diagonal(root)).sum() if square else 0.0
+            logs.append(np.log(weight) + stretch - 0.5 * distance)
+        constant = 0.5 * x.shape[1] * np.log(2 * np.pi) if square else 0.0
         with np.errstate(invalid="ignore"):  # rows of NaN
-            return 0.5 * x.shape[1] * np.log(2 * np.pi) - np.logaddexp.reduce(logs, axis=0)
+            return constant - np.logaddexp.reduce(logs, axis=0)
 
 
 @dataclass(frozen=True)
 class View:
-    """One thing that is looked at, and from which surprise on it is doubted and refused."""
+    """One thing that is looked at, and from which surprise on it is doubted and refused (None: never)."""
 
     mixture: Mixture
     doubted: float
-    refused: float
+    refused: float | None
 
 
 @dataclass
@@ -103,7 +130,8 @@ class Screened:
 class Novelty:
     """What a detector knows of its limits.
 
-    views: "face" over `TrackEvidence.traits`, "sound" over the rows of `Evidence.sound`, each where it was fitted;
+    views: "face" over `TrackEvidence.traits`, "embedding" over `TrackEvidence.embedding`, "sound" over the rows of
+    `Evidence.sound`, each where it was fitted;
     smallest_face_px: longer side of a face box under which the face is not judged, None where any may be.
     """
 
@@ -130,7 +158,7 @@ class Novelty:
             reasons["lipsync"] = f"the talking face cannot be judged: {faces[sync.track_id]}"
             sync = None
         found = replace(evidence, tracks=kept, voice=voice, sync=sync, reasons=reasons)
-        if found.face is not None and self._above("face", "doubted", found.face.traits):
+        if found.face is not None and self._doubted(found.face):
             doubts["visual"] = DOUBTFUL["visual"]
         if voice is not None and speech is not None and np.nanmedian(surprise) > self.views["sound"].doubted:
             doubts["audio"] = DOUBTFUL["audio"]
@@ -144,6 +172,11 @@ class Novelty:
                 "to be heard"
             )
         return STRANGE_FACE if self._above("face", "refused", track.traits) else None
+
+    def _doubted(self, track: TrackEvidence) -> bool:
+        return self._above("face", "doubted", track.traits) or self._above(
+            "embedding", "doubted", track.embedding
+        )
 
     def _above(self, name: str, limit: str, traits: np.ndarray | None) -> bool:
         view = self.views.get(name)
@@ -182,7 +215,8 @@ class Novelty:
                     for key, value in arrays.items()
                     if key.partition(".")[0] == name
                 }
-                views[name] = View(Mixture(**parts), float(entry["doubted"]), float(entry["refused"]))
+                refused = None if entry["refused"] is None else float(entry["refused"])
+                views[name] = View(Mixture(**parts), float(entry["doubted"]), refused)
             return cls(views, limits["smallest_face_px"])
         except (KeyError, TypeError, AttributeError) as error:
             raise WeightsError(

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 VIEWS = {"face": "visual", "sound": "audio"}  # and the modality that a labelled clip is needed of
 COMPONENTS = {"face": 8, "sound": 1}  # on val, one Gaussian misses drawn faces and several miss babble
+EMBEDDING = "embedding"  # a view of the clips of "face" without their copies, which no network judged
+DIRECTIONS = 256  # of an embedding; with 16 or 64 drawn heads are nearer to faces
 FEWEST = 30  # clips: with fewer nothing is fitted
 FEWEST_LEFT_OUT = (
     20  # val clips and copies of a collection that is left out in turn; it is never half of the data
@@ -105,6 +107,9 @@ def add_novelty(
         curve = size_curve(store, bundle, seed)
         smallest = smallest_side(curve, 1 + 2 * bundle.clip.crop_margin)
         say(f"novelty  smallest face  {'any' if smallest is None else f'{smallest:.0f} pixels'}")
+    if "face" in views:
+        views[EMBEDDING] = fit_embedding(embeddings(store, "train"), embeddings(store, "val"), settings)
+        say(f"novelty  {EMBEDDING}  doubted above {views[EMBEDDING].doubted:.1f}")
     bundle.novelty = Novelty(views, smallest)
     bundle.card["novelty"] = {"measured": {**measured, "face_size_curve": curve}}
 
@@ -124,6 +129,12 @@ def fit_view(name: str, train: Sample, val: Sample, settings: NoveltySettings, s
         other = Mixture.fit(train.stacked(left), COMPONENTS[name], seed)
         unseen.append(float(np.quantile(val.surprise(other)[inside], 1 - settings.refused)))
     return View(mixture, doubted, max([refused, *([float(np.median(unseen))] if unseen else [])]))
+
+
+def fit_embedding(train: Sample, val: Sample, settings: NoveltySettings) -> View:
+    """One Gaussian over the embeddings of training clips, and its one limit."""
+    mixture = Mixture.fit_directions(train.stacked(), DIRECTIONS)
+    return View(mixture, float(np.quantile(val.surprise(mixture), 1 - settings.doubted)), None)
 
 
 # -- traits of a split ----------------------------------------------------------------------------------------
@@ -146,6 +157,16 @@ def samples(store: EvidenceStore, split: str, clips: int, seed: int) -> dict[str
                     found[name][0].append(heard)
                     found[name][1].append(str(table["dataset"].iloc[index]))
     return {name: Sample(parts, np.array(datasets)) for name, (parts, datasets) in found.items()}
+
+
+def embeddings(store: EvidenceStore, split: str) -> Sample:
+    """What the face network makes of the first face of every clip of a split, as its head takes it."""
+    table, rows = store.table(split), store.rows(split)
+    there = _there(rows, "face")
+    return Sample(
+        [rows[index].tracks[0].embedding[None] for index in there],
+        table["dataset"].astype(str).to_numpy()[there],
+    )
 
 
 def _there(rows: Sequence[Evidence], view: str) -> np.ndarray:

@@ -89,6 +89,28 @@ def test_few_rows_make_one_gaussian():
 # -- what is taken out ----------------------------------------------------------------------------------------
 
 
+def test_of_long_vectors_the_distance_is_taken_in_a_few_directions():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((500, 3)) @ rng.standard_normal((3, 40)) * 2.0
+    rows[:, 7] = 0.0  # a unit that never speaks
+    mixture = Mixture.fit_directions(rows, 3)
+    assert mixture.whitening.shape == (1, 40, 3)
+    distance = 2 * mixture.surprise(rows)
+    assert distance.mean() == pytest.approx(3, rel=0.05)  # of three directions of unit variance
+    assert mixture.surprise(rows[:1] * 5)[0] == pytest.approx(25 * mixture.surprise(rows[:1])[0], rel=0.5)
+    assert Mixture.fit_directions(rows[:10], 256).whitening.shape[2] == 2  # a fifth of the rows
+
+
+def test_what_a_network_makes_of_a_face_is_a_doubt_and_no_refusal(view):
+    strange = Novelty({"face": view, "embedding": View(view.mixture, view.doubted, None)})
+    known, odd = (replace(face(), embedding=np.full(TRAITS, value, np.float32)) for value in (0.0, 50.0))
+    assert not strange.screen(evidence(known)).doubts
+    found = strange.screen(evidence(odd))
+    assert found.doubts == {"visual": DOUBTFUL["visual"]} and not found.faces
+    again = Novelty.restore(strange.arrays(), json.loads(json.dumps(strange.limits())))
+    assert again.screen(evidence(odd)).doubts == found.doubts
+
+
 def test_what_is_known_is_left_as_it_is(novelty):
     before = evidence(face(), face(1))
     found = novelty.screen(before)

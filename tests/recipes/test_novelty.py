@@ -189,7 +189,8 @@ def bundle_of(encoders) -> Bundle:
 def test_a_bundle_learns_what_it_was_made_for(encoders, tmp_path):
     bundle, said = bundle_of(encoders), []
     add_novelty(bundle, Store(encoders), NoveltySettings(clips=60), 0, said.append)
-    assert set(bundle.novelty.views) == {"face", "sound"} and len(said) == 3
+    assert set(bundle.novelty.views) == {"face", "sound", "embedding"} and len(said) == 4
+    assert bundle.novelty.views["embedding"].refused is None
     measured = bundle.card["novelty"]["measured"]
     assert measured["clips"] == {name: {"train": 80, "val": 100} for name in ("face", "sound")}
     assert measured["face_size_curve"] == []  # 15 clips of each class are fewer than it needs
