@@ -74,7 +74,7 @@ def _not_judged(novelty: Mapping[str, Any] | None) -> list[str]:
     if not novelty:
         return ["nothing is left out: media unlike what it learnt from are judged all the same"]
     smallest = novelty["smallest_face_px"]
-    refusing = [name for name, limits in novelty["views"].items() if limits["refused"] is not None]
+    refusing = [name for name, limits in novelty["views"].items() if limits.get("refused", True) is not None]
     lines = [f"{name}s unlike those that it learnt from" for name in refusing]
     return lines + ([] if smallest is None else [f"faces of less than {smallest:.0f} pixels"])
 
