@@ -82,13 +82,11 @@ class Mixture:
     def surprise(self, rows: np.ndarray) -> np.ndarray:
         """(N, F) -> (N,) float64, nats; NaN for rows of NaN."""
         x = (np.asarray(rows, np.float64) - self.shift) / self.scale
-        logs = []
+        logs, square = [], self.whitening.shape[1] == self.whitening.shape[2]
         for weight, mean, root in zip(self.weights, self.means, self.whitening, strict=True):
             distance = np.square((x - mean) @ root.astype(np.float64)).sum(axis=1)
-            square = (
-                root.shape[0] == root.shape[1]
-            )  # of fewer directions there is no density, only a distance
-            stretch = np.log(np.diagonal(root)).sum() if square else 0.0
+            # of fewer directions than traits there is no density, only a distance
+            stretch = np.linalg.slogdet(root)[1] if square else 0.0
             logs.append(np.log(weight) + stretch - 0.5 * distance)
         constant = 0.5 * x.shape[1] * np.log(2 * np.pi) if square else 0.0
         with np.errstate(invalid="ignore"):  # rows of NaN

@@ -128,7 +128,7 @@ def fit_view(name: str, train: Sample, val: Sample, settings: NoveltySettings, s
             continue
         other = Mixture.fit(train.stacked(left), COMPONENTS[name], seed)
         unseen.append(float(np.quantile(val.surprise(other)[inside], 1 - settings.refused)))
-    return View(mixture, doubted, max([refused, *([float(np.median(unseen))] if unseen else [])]))
+    return View(mixture, doubted, max(refused, float(np.median(unseen or [refused]))))
 
 
 def fit_embedding(train: Sample, val: Sample, settings: NoveltySettings) -> View:

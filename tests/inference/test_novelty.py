@@ -101,6 +101,14 @@ def test_of_long_vectors_the_distance_is_taken_in_a_few_directions():
     assert Mixture.fit_directions(rows[:10], 256).whitening.shape[2] == 2  # a fifth of the rows
 
 
+def test_of_short_vectors_every_direction_is_taken():
+    rows = np.random.default_rng(0).standard_normal((500, 6)) * np.arange(1, 7)
+    mixture = Mixture.fit_directions(rows, 256)
+    assert mixture.whitening.shape == (1, 6, 6)
+    middle, *away = mixture.surprise(np.stack([rows.mean(0), rows.mean(0) + 9, rows.mean(0) + 90]))
+    assert np.isfinite(middle) and middle < away[0] < away[1]
+
+
 def test_what_a_network_makes_of_a_face_is_a_doubt_and_no_refusal(view):
     strange = Novelty({"face": view, "embedding": View(view.mixture, view.doubted, None)})
     known, odd = (replace(face(), embedding=np.full(TRAITS, value, np.float32)) for value in (0.0, 50.0))
